@@ -1,0 +1,37 @@
+/* fp16 <-> fp32, bit-equal on every machine: nearest even, overflow to infinity, NaN quieted with its top payload bits.
+ * The best version for this CPU is chosen once (AVX-512, F16C, NEON, scalar). */
+#ifndef ANETRAIN_FP16_H
+#define ANETRAIN_FP16_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+uint16_t anecpu_half_from_float(float value);
+float anecpu_float_from_half(uint16_t value);
+
+/* Contiguous; threaded above a size where that pays. */
+void anecpu_halves_from_floats(const float *source, uint16_t *target, size_t count);
+void anecpu_floats_from_halves(const uint16_t *source, float *target, size_t count);
+
+/* rows x columns with strides in elements; either side may be transposed (row stride 1) or cropped. */
+void anecpu_halves_from_floats_2d(const float *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
+                                  uint16_t *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
+                                  size_t rows, size_t columns);
+void anecpu_floats_from_halves_2d(const uint16_t *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
+                                  float *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride, size_t rows,
+                                  size_t columns);
+
+/* For tests: "scalar", "f16c", "avx512", "neon". 0 when this CPU cannot. */
+int anecpu_fp16_select(const char *version);
+const char *anecpu_fp16_selected(void);
+
+#ifdef __cplusplus
+}
+#endif
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,52 @@
+// A checked graph made ready to run. Three implementations share one meaning: reference, fast, audit.
+#ifndef ANETRAIN_EMULATOR_EXECUTOR_H
+#define ANETRAIN_EMULATOR_EXECUTOR_H
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "ir.h"
+#include "profile.h"
+
+namespace ane {
+
+// An fp32 image of a surface, kept with the surface so that weights whose seed did not change are not converted again,
+// whichever program reads them. Valid while `seed` equals the surface's seed and `count` covers what is needed.
+struct SurfaceImage {
+  std::mutex mutex;
+  uint64_t seed = 0;           // 0: none
+  std::vector<float> values;   // element i of the surface as fp16, widened
+};
+
+// A surface as one evaluation sees it. Border tensors are dense (widths are multiples of 32), in the type of the port.
+struct BoundSurface {
+  uint8_t *base = nullptr;
+  size_t bytes = 0;
+  uint64_t seed = 0;              // inputs only; never 0
+  SurfaceImage *image = nullptr;  // may be null
+};
+
+struct ExecutorOptions {
+  const Profile *profile = nullptr;  // outlives the executor
+  bool fp32 = false;                 // no rounding to fp16 between ops; constants and borders keep their own type
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  // Surfaces in the graph's declared order. Not reentrant: the caller holds a lock per program. An input surface may also
+  // be an output surface. Throws DeviceError; outputs are then undefined.
+  virtual void run(const std::vector<BoundSurface> &inputs, const std::vector<BoundSurface> &outputs) = 0;
+  // Bytes kept between runs (packed constants, scratch).
+  virtual size_t resident_bytes() const = 0;
+};
+
+std::unique_ptr<Executor> make_reference_executor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
+std::unique_ptr<Executor> make_fast_executor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
+std::unique_ptr<Executor> make_audit_executor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
+
+}  // namespace ane
+#endif

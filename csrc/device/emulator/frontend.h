@@ -1,0 +1,28 @@
+// MIL text and blobs -> checked Graph.
+#ifndef ANETRAIN_EMULATOR_FRONTEND_H
+#define ANETRAIN_EMULATOR_FRONTEND_H
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ir.h"
+
+namespace ane {
+
+struct BlobView {
+  const uint8_t *data;
+  size_t bytes;
+};
+using BlobFiles = std::map<std::string, BlobView>;  // MIL path -> whole file
+
+// Parses, resolves names, folds constants (consts, BLOBFILE, constexpr_*), fills defaults, infers and compares types,
+// removes dead nodes. Throws DeviceError with the place and the reason; never crashes on any input.
+// `check_blob` options come from the profile (legacy headers): see blob.h.
+struct FrontendOptions {
+  bool strict_blobs = true;  // all checks of ANE_FACTS 4.6
+};
+Graph compile_text(const char *text, size_t bytes, const BlobFiles &blobs, const FrontendOptions &options = {});
+
+}  // namespace ane
+#endif
