@@ -63,7 +63,7 @@ typedef struct {
   ane_kind kind;
   const char *profile;       /* emulator: "m4" (default), "exact", ... or a path to a .profile file */
   ane_executor executor;     /* emulator */
-  bool fp32;                 /* emulator: no rounding to fp16 between operations, and surfaces may hold fp32 borders */
+  bool fp32;                 /* emulator: fp16 is fp32 everywhere, ports and surface elements included: no rounding */
   bool allow_unproven;       /* lift the evidence rule: ops without direct evidence compile, with a warning */
   const char *rules;         /* emulator: switches over the profile, "name=on,name=off,name=123" */
   uint32_t live_budget;      /* programs loaded at once; default 100 */
@@ -133,7 +133,8 @@ typedef struct {
   ptrdiff_t host_row_stride, host_column_stride;  /* elements of the host array */
 } ane_block;
 
-/* Convert and copy; they take the lock themselves. fp32 -> fp16: nearest even, overflow to infinity. */
+/* Convert and copy; they take the lock themselves. fp32 -> fp16: nearest even, overflow to infinity. Surface elements are
+ * fp16, or fp32 on a device opened with `fp32`. */
 ANE_API ane_status ane_surface_write_f32(ane_surface *surface, const ane_block *block, const float *host, ane_error *error);
 ANE_API ane_status ane_surface_read_f32(ane_surface *surface, const ane_block *block, float *host, ane_error *error);
 

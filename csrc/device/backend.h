@@ -24,6 +24,7 @@ typedef struct {
 
 typedef struct {
   const char *name; /* "apple", "emulator" */
+  bool can_hang;    /* an evaluation may never return: it runs on a lane of its own, under the watchdog */
 
   ane_status (*open)(const ane_options *options, ane_backend_device **device, ane_error *error);
   void (*close)(ane_backend_device *device);

@@ -18,7 +18,7 @@ namespace ane {
 struct SurfaceImage {
   std::mutex mutex;
   uint64_t seed = 0;           // 0: none
-  std::vector<float> values;   // element i of the surface as fp16, widened
+  std::vector<float> values;   // element i of the surface, widened from fp16
 };
 
 // A surface as one evaluation sees it. Border tensors are dense (widths are multiples of 32), in the type of the port.
@@ -31,7 +31,6 @@ struct BoundSurface {
 
 struct ExecutorOptions {
   const Profile *profile = nullptr;  // outlives the executor
-  bool fp32 = false;                 // no rounding to fp16 between ops; constants and borders keep their own type
 };
 
 class Executor {
