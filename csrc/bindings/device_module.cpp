@@ -1,4 +1,5 @@
-// anetrain._device: the C interface of csrc/device/ane.h for Python. Converts types and releases the GIL; policy is Python.
+// anetrain._device: the C interface of csrc/device/ane.h for Python. Converts types and releases the GIL; policy is
+// Python.
 #include <pybind11/pybind11.h>
 
 #include "device/ane.h"

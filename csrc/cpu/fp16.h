@@ -23,8 +23,8 @@ void anecpu_halves_from_floats_2d(const float *source, ptrdiff_t source_row_stri
                                   uint16_t *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
                                   size_t rows, size_t columns);
 void anecpu_floats_from_halves_2d(const uint16_t *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
-                                  float *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride, size_t rows,
-                                  size_t columns);
+                                  float *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
+                                  size_t rows, size_t columns);
 
 /* For tests: "scalar", "f16c", "avx512", "neon". 0 when this CPU cannot. */
 int anecpu_fp16_select(const char *version);

@@ -13,10 +13,11 @@ extern "C" {
 int anecpu_threads(void);
 void anecpu_set_threads(int count);
 
-/* Calls body(context, begin, end) over pieces that cover [0, count), each at least `grain` long, from all threads; returns
- * when all are done. A call from inside a body, or while another thread holds the pool, runs in the caller alone.
- * How a range is cut never changes results: bodies must not depend on it. */
-void anecpu_parallel_for(size_t count, size_t grain, void (*body)(void *context, size_t begin, size_t end), void *context);
+/* Calls body(context, begin, end) over pieces that cover [0, count), each at least `grain` long, from all threads;
+ * returns when all are done. A call from inside a body, or while another thread holds the pool, runs in the caller
+ * alone. How a range is cut never changes results: bodies must not depend on it. */
+void anecpu_parallel_for(size_t count, size_t grain, void (*body)(void *context, size_t begin, size_t end),
+                         void *context);
 
 #ifdef __cplusplus
 }

@@ -37,13 +37,14 @@ typedef enum {
 
 typedef struct {
   ane_status status;
-  int64_t code;      /* NSError code, or the one the hardware would give; 0 where there is none */
-  char domain[64];   /* NSError domain, e.g. "com.apple.appleneuralengine.compiler"; "" where there is none */
-  char label[128];   /* the program's label; "" where no program is concerned */
-  char rule[64];     /* the profile rule that was broken, e.g. "softmax-power-of-two"; "" where there is none */
-  int32_t line;      /* 1-based place in the MIL text; 0 where there is none */
+  int64_t code;    /* NSError code, or the one the hardware would give; 0 where there is none */
+  char domain[64]; /* NSError domain, e.g. "com.apple.appleneuralengine.compiler"; "" where there is none */
+  char label[128]; /* the program's label; "" where no program is concerned */
+  char rule[64];   /* the profile rule that was broken, e.g. "softmax-power-of-two"; "" where there is none */
+  int32_t line;    /* 1-based place in the MIL text; 0 where there is none */
   int32_t column;
-  char text[1024];   /* the text the hardware gives, e.g. "_ANECompiler : ANECCompile() FAILED : err=(InvalidMILProgram)" */
+  char text[1024]; /* the text the hardware gives, e.g. "_ANECompiler : ANECCompile() FAILED : err=(InvalidMILProgram)"
+                    */
   char detail[2048]; /* for people: what was wrong, what was found and expected, what to do */
 } ane_error;
 
@@ -59,17 +60,17 @@ typedef enum { ANE_EXECUTOR_FAST = 0, ANE_EXECUTOR_REFERENCE = 1, ANE_EXECUTOR_A
 
 /* Zero-initialise, or use ANE_OPTIONS_INIT; a zero or NULL field means its default. */
 typedef struct {
-  uint32_t struct_size;      /* sizeof(ane_options): lets the structure grow */
+  uint32_t struct_size; /* sizeof(ane_options): lets the structure grow */
   ane_kind kind;
-  const char *profile;       /* emulator: "m4" (default), "exact", ... or a path to a .profile file */
-  ane_executor executor;     /* emulator */
-  bool fp32;                 /* emulator: fp16 is fp32 everywhere, ports and surface elements included: no rounding */
-  bool allow_unproven;       /* lift the evidence rule: ops without direct evidence compile, with a warning */
-  const char *rules;         /* emulator: switches over the profile, "name=on,name=off,name=123" */
-  uint32_t live_budget;      /* programs loaded at once; default 100 */
-  uint32_t compile_budget;   /* compiles in the life of the process; default 100 */
-  uint32_t watchdog_ms;      /* evaluate gives up after this; default 30,000; UINT32_MAX: no watchdog */
-  const char *temp_dir;      /* real: where program directories go; default NSTemporaryDirectory() */
+  const char *profile;     /* emulator: "m4" (default), "exact", ... or a path to a .profile file */
+  ane_executor executor;   /* emulator */
+  bool fp32;               /* emulator: fp16 is fp32 everywhere, ports and surface elements included: no rounding */
+  bool allow_unproven;     /* lift the evidence rule: ops without direct evidence compile, with a warning */
+  const char *rules;       /* emulator: switches over the profile, "name=on,name=off,name=123" */
+  uint32_t live_budget;    /* programs loaded at once; default 100 */
+  uint32_t compile_budget; /* compiles in the life of the process; default 100 */
+  uint32_t watchdog_ms;    /* evaluate gives up after this; default 30,000; UINT32_MAX: no watchdog */
+  const char *temp_dir;    /* real: where program directories go; default NSTemporaryDirectory() */
 } ane_options;
 #define ANE_OPTIONS_INIT {.struct_size = sizeof(ane_options)}
 
@@ -81,20 +82,20 @@ ANE_API void ane_device_release(ane_device *device);
 ANE_API const char *ane_device_facts(ane_device *device);
 
 typedef struct {
-  uint64_t compiles;          /* done by the compiler, in the life of this process (also failed ones) */
-  uint64_t cache_loads;       /* loads that found a compiled program and skipped the compiler */
+  uint64_t compiles;    /* done by the compiler, in the life of this process (also failed ones) */
+  uint64_t cache_loads; /* loads that found a compiled program and skipped the compiler */
   uint64_t loads;
   uint64_t unloads;
   uint64_t evaluations;
   uint64_t failed_compiles;
   uint64_t failed_evaluations;
-  uint64_t live_programs;     /* loaded now, in this process */
+  uint64_t live_programs; /* loaded now, in this process */
   uint64_t live_surfaces;
   uint64_t live_requests;
-  uint64_t surface_bytes;     /* allocated by live surfaces */
+  uint64_t surface_bytes; /* allocated by live surfaces */
   uint64_t live_budget;
   uint64_t compile_budget;
-  uint64_t backend_objects;   /* objects the back end itself still holds (Objective-C objects, emulator programs) */
+  uint64_t backend_objects; /* objects the back end itself still holds (Objective-C objects, emulator programs) */
   bool poisoned;
 } ane_counters;
 ANE_API ane_status ane_device_counters(ane_device *device, ane_counters *counters, ane_error *error);
@@ -125,24 +126,25 @@ ANE_API ane_status ane_surface_lock(ane_surface *surface, bool write, void **bas
 ANE_API ane_status ane_surface_unlock(ane_surface *surface, bool write, ane_error *error);
 
 /* A block of `rows` x `columns` elements. On the surface row r, column c stands at element
- * offset + r * row_stride + c; on the host at r * host_row_stride + c * host_column_stride. So a crop is an offset and a
- * stride, and a transposed copy is host_row_stride = 1. */
+ * offset + r * row_stride + c; on the host at r * host_row_stride + c * host_column_stride. So a crop is an offset and
+ * a stride, and a transposed copy is host_row_stride = 1. */
 typedef struct {
   size_t rows, columns;
-  size_t offset, row_stride;                      /* elements of the surface */
-  ptrdiff_t host_row_stride, host_column_stride;  /* elements of the host array */
+  size_t offset, row_stride;                     /* elements of the surface */
+  ptrdiff_t host_row_stride, host_column_stride; /* elements of the host array */
 } ane_block;
 
-/* Convert and copy; they take the lock themselves. fp32 -> fp16: nearest even, overflow to infinity. Surface elements are
- * fp16, or fp32 on a device opened with `fp32`. */
-ANE_API ane_status ane_surface_write_f32(ane_surface *surface, const ane_block *block, const float *host, ane_error *error);
+/* Convert and copy; they take the lock themselves. fp32 -> fp16: nearest even, overflow to infinity. Surface elements
+ * are fp16, or fp32 on a device opened with `fp32`. */
+ANE_API ane_status ane_surface_write_f32(ane_surface *surface, const ane_block *block, const float *host,
+                                         ane_error *error);
 ANE_API ane_status ane_surface_read_f32(ane_surface *surface, const ane_block *block, float *host, ane_error *error);
 
 /* ---------------------------------------------------------------- programs ------------------------------------ */
 
 typedef struct {
-  const char *path;  /* as in the MIL text, e.g. "@model_path/weights/w1.bin" */
-  const void *data;  /* a whole blob file; read during the call only */
+  const char *path; /* as in the MIL text, e.g. "@model_path/weights/w1.bin" */
+  const void *data; /* a whole blob file; read during the call only */
   size_t bytes;
 } ane_blob;
 
@@ -155,16 +157,17 @@ ANE_API void ane_program_release(ane_program *program);
 
 typedef struct {
   char name[128];
-  char dtype[16];       /* "fp16", "fp32", ... */
+  char dtype[16]; /* "fp16", "fp32", ... */
   int32_t rank;
   int64_t shape[5];
-  size_t bytes;         /* what a surface must hold at least, row padding included */
-  size_t row_stride;    /* bytes */
-  size_t plane_stride;  /* bytes: from one channel to the next */
+  size_t bytes;        /* what a surface must hold at least, row padding included */
+  size_t row_stride;   /* bytes */
+  size_t plane_stride; /* bytes: from one channel to the next */
 } ane_port;
 /* Ports in device order: names ascending in ASCII. `output` false: inputs. */
 ANE_API size_t ane_program_port_count(const ane_program *program, bool output);
-ANE_API ane_status ane_program_port(const ane_program *program, bool output, size_t index, ane_port *port, ane_error *error);
+ANE_API ane_status ane_program_port(const ane_program *program, bool output, size_t index, ane_port *port,
+                                    ane_error *error);
 /* JSON, lives as long as the program: label, operations, FLOPs, constant bytes, warnings, compile_ms, from_cache. */
 ANE_API const char *ane_program_report(ane_program *program);
 
@@ -181,8 +184,8 @@ ANE_API ane_status ane_request_create(ane_program *program, const ane_binding *i
                                       ane_error *error);
 /* For probes of the hardware's own behaviour: surfaces by position in device order, no size check. */
 ANE_API ane_status ane_request_create_positional(ane_program *program, ane_surface *const *inputs, size_t input_count,
-                                                 ane_surface *const *outputs, size_t output_count, ane_request **request,
-                                                 ane_error *error);
+                                                 ane_surface *const *outputs, size_t output_count,
+                                                 ane_request **request, ane_error *error);
 ANE_API void ane_request_release(ane_request *request);
 
 /* Runs to the end. On failure the outputs are marked: reading one before it is written again is an ANE_SURFACE_ERROR,
@@ -192,11 +195,11 @@ ANE_API ane_status ane_evaluate(ane_request *request, ane_error *error);
 /* ---------------------------------------------------------------- tests --------------------------------------- */
 
 typedef enum {
-  ANE_FAULT_COMPILE = 0,   /* the k-th compile from now fails (k = 0: the next one) */
+  ANE_FAULT_COMPILE = 0, /* the k-th compile from now fails (k = 0: the next one) */
   ANE_FAULT_LOAD = 1,
   ANE_FAULT_EVALUATE = 2,
-  ANE_FAULT_STALL = 3,     /* the k-th evaluation from now takes `milliseconds` longer */
-  ANE_FAULT_CLEAR = 4,     /* forget all faults */
+  ANE_FAULT_STALL = 3, /* the k-th evaluation from now takes `milliseconds` longer */
+  ANE_FAULT_CLEAR = 4, /* forget all faults */
 } ane_fault;
 ANE_API ane_status ane_inject_fault(ane_device *device, ane_fault fault, uint64_t after, uint32_t milliseconds,
                                     ane_error *error);

@@ -18,8 +18,8 @@ typedef struct ane_backend_request ane_backend_request;
 typedef struct {
   const ane_port *inputs, *outputs; /* device order; owned by the back end's program */
   size_t input_count, output_count;
-  bool from_cache;                  /* loaded without running the compiler */
-  const char *report;               /* JSON object text: what the back end knows of the program */
+  bool from_cache;    /* loaded without running the compiler */
+  const char *report; /* JSON object text: what the back end knows of the program */
 } ane_backend_program_info;
 
 typedef struct {
@@ -31,7 +31,8 @@ typedef struct {
   const char *(*facts)(ane_backend_device *device); /* JSON object text, lives as long as the device */
   uint64_t (*live_objects)(ane_backend_device *device);
 
-  ane_status (*surface_create)(ane_backend_device *device, size_t bytes, ane_backend_surface **surface, ane_error *error);
+  ane_status (*surface_create)(ane_backend_device *device, size_t bytes, ane_backend_surface **surface,
+                               ane_error *error);
   void (*surface_destroy)(ane_backend_surface *surface);
   void *(*surface_base)(ane_backend_surface *surface); /* stable for the life of the surface */
   ane_status (*surface_lock)(ane_backend_surface *surface, bool write, ane_error *error);

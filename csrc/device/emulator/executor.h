@@ -17,8 +17,8 @@ namespace ane {
 // whichever program reads them. Valid while `seed` equals the surface's seed and `count` covers what is needed.
 struct SurfaceImage {
   std::mutex mutex;
-  uint64_t seed = 0;           // 0: none
-  std::vector<float> values;   // element i of the surface, widened from fp16
+  uint64_t seed = 0;          // 0: none
+  std::vector<float> values;  // element i of the surface, widened from fp16
 };
 
 // A surface as one evaluation sees it. Border tensors are dense (widths are multiples of 32), in the type of the port.
@@ -36,8 +36,8 @@ struct ExecutorOptions {
 class Executor {
  public:
   virtual ~Executor() = default;
-  // Surfaces in the graph's declared order. Not reentrant: the caller holds a lock per program. An input surface may also
-  // be an output surface. Throws DeviceError; outputs are then undefined.
+  // Surfaces in the graph's declared order. Not reentrant: the caller holds a lock per program. An input surface may
+  // also be an output surface. Throws DeviceError; outputs are then undefined.
   virtual void run(const std::vector<BoundSurface> &inputs, const std::vector<BoundSurface> &outputs) = 0;
   // Bytes kept between runs (packed constants, scratch).
   virtual size_t resident_bytes() const = 0;

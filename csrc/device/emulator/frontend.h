@@ -21,8 +21,9 @@ using BlobFiles = std::map<std::string, BlobView>;  // MIL path -> whole file
 // `check_blob` options come from the profile (legacy headers): see blob.h.
 struct FrontendOptions {
   bool strict_blobs = true;  // all checks of ANE_FACTS 4.6
-  // The mode without rounding: fp16 is read as fp32 everywhere in the program (types, literals, casts, ports), and a blob
-  // of fp16 or fp32 serves a weight alike. Executors then need no mode of their own: they round where a type is fp16.
+  // The mode without rounding: fp16 is read as fp32 everywhere in the program (types, literals, casts, ports), and a
+  // blob of fp16 or fp32 serves a weight alike. Executors then need no mode of their own: they round where a type is
+  // fp16.
   bool fp32 = false;
 };
 Graph compile_text(const char *text, size_t bytes, const BlobFiles &blobs, const FrontendOptions &options = {});

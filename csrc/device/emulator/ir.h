@@ -12,7 +12,7 @@
 namespace ane {
 
 struct Value {
-  std::string name;      // unique in the program
+  std::string name;  // unique in the program
   Type type;
   SourcePos pos;
   ConstantPtr constant;  // null when it is computed at run time
@@ -24,8 +24,8 @@ struct Argument {
   std::vector<int> values;  // value ids: one, or several for `values = (a, b)`
 };
 
-// One operation. Consts and constexpr_* are folded into Value::constant and are not nodes. Optional arguments that have a
-// default are always present, as constants made by the checker; those that have none (a conv's bias) may be absent.
+// One operation. Consts and constexpr_* are folded into Value::constant and are not nodes. Optional arguments that have
+// a default are always present, as constants made by the checker; those that have none (a conv's bias) may be absent.
 struct Node {
   const OpSpec *spec;
   std::vector<Argument> arguments;
@@ -39,10 +39,10 @@ struct Graph {
   std::string opset;            // "ios16", "ios18"
   std::string function;         // "main"
   std::vector<Value> values;
-  std::vector<Node> nodes;      // in program order, which is a topological order; dead ones already removed
-  std::vector<int> inputs;      // value ids as declared
-  std::vector<int> outputs;     // value ids as declared
-  int blob_file_count = 0;      // distinct files
+  std::vector<Node> nodes;   // in program order, which is a topological order; dead ones already removed
+  std::vector<int> inputs;   // value ids as declared
+  std::vector<int> outputs;  // value ids as declared
+  int blob_file_count = 0;   // distinct files
   int blob_reference_count = 0;
 };
 
@@ -68,7 +68,7 @@ class NodeView {
   double number(const char *argument) const;
   const std::string &text(const char *argument) const;
   std::vector<int64_t> integers(const char *argument) const;
-  int64_t axis(const char *argument, int rank) const;       // negative axes made positive
+  int64_t axis(const char *argument, int rank) const;  // negative axes made positive
 
   int output(size_t index = 0) const { return node_.outputs[index]; }
   const Type &output_type(size_t index = 0) const { return graph_.values[node_.outputs[index]].type; }

@@ -20,11 +20,11 @@ enum class Stage : uint8_t {
 };
 
 struct RuleSpec {
-  const char *name;         // "border-width", "sigmoid-table"
-  const char *summary;      // one sentence
-  const char *source;       // "ANE_FACTS C47: FG, M0, ESP"
+  const char *name;     // "border-width", "sigmoid-table"
+  const char *summary;  // one sentence
+  const char *source;   // "ANE_FACTS C47: FG, M0, ESP"
   Stage stage;
-  const char *value_unit;   // "" for a plain switch; else what its number counts: "elements", "programs", "ppm"
+  const char *value_unit;  // "" for a plain switch; else what its number counts: "elements", "programs", "ppm"
 };
 
 const std::vector<RuleSpec> &all_rules();
@@ -40,9 +40,9 @@ class Profile {
   void apply_switches(const std::string &switches);
 
   bool on(const char *rule) const { return value(rule) != 0; }
-  double value(const char *rule) const;              // an unknown rule name is a bug: std::logic_error
-  const std::string &field(const char *key) const;   // "name", "chip", "architecture", "sub_type", "dialect", "cores"
-  std::string facts_json() const;                    // fields and rules in force
+  double value(const char *rule) const;             // an unknown rule name is a bug: std::logic_error
+  const std::string &field(const char *key) const;  // "name", "chip", "architecture", "sub_type", "dialect", "cores"
+  std::string facts_json() const;                   // fields and rules in force
 
  private:
   std::map<std::string, std::string> fields_;
