@@ -121,7 +121,8 @@ ANE_API void ane_surface_release(ane_surface *surface);
 ANE_API size_t ane_surface_bytes(const ane_surface *surface);
 /* Changes whenever the content may have changed: a write lock was closed, or an evaluation wrote it. */
 ANE_API uint64_t ane_surface_seed(const ane_surface *surface);
-/* Locks nest for reading; a write lock is exclusive, and evaluate refuses a surface that is locked for writing. */
+/* Locks nest for reading; a write lock is exclusive. A lock waits for an evaluation that is using the surface; evaluate
+ * refuses a surface that is locked for writing, or that it would write while it is locked for reading. */
 ANE_API ane_status ane_surface_lock(ane_surface *surface, bool write, void **base, ane_error *error);
 ANE_API ane_status ane_surface_unlock(ane_surface *surface, bool write, ane_error *error);
 
@@ -139,6 +140,10 @@ typedef struct {
 ANE_API ane_status ane_surface_write_f32(ane_surface *surface, const ane_block *block, const float *host,
                                          ane_error *error);
 ANE_API ane_status ane_surface_read_f32(ane_surface *surface, const ane_block *block, float *host, ane_error *error);
+/* The same for a host array of halves. */
+ANE_API ane_status ane_surface_write_f16(ane_surface *surface, const ane_block *block, const uint16_t *host,
+                                         ane_error *error);
+ANE_API ane_status ane_surface_read_f16(ane_surface *surface, const ane_block *block, uint16_t *host, ane_error *error);
 
 /* ---------------------------------------------------------------- programs ------------------------------------ */
 

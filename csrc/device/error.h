@@ -1,0 +1,33 @@
+// Filling ane_error, and the wall that keeps exceptions inside.
+#ifndef ANETRAIN_ERROR_H
+#define ANETRAIN_ERROR_H
+
+#include <exception>
+#include <new>
+#include <string_view>
+
+#include "backend.h"
+
+namespace ane {
+
+// Cheap: only what a reader looks at first is reset, because evaluate does this every time.
+void clear_error(ane_error *error);
+void set_label(ane_error *error, std::string_view label);
+
+// Runs the body of one function of ane.h: clears `error`, and turns whatever is thrown into a status.
+template <class Body>
+ane_status guarded(ane_error *error, Body &&body) noexcept {
+  clear_error(error);
+  try {
+    return body();
+  } catch (const std::bad_alloc &) {
+    return ane_fail(error, ANE_UNAVAILABLE, "out of memory");
+  } catch (const std::exception &problem) {
+    return ane_fail(error, ANE_UNAVAILABLE, "a bug in anetrain: %s", problem.what());
+  } catch (...) {
+    return ane_fail(error, ANE_UNAVAILABLE, "a bug in anetrain: an exception of an unknown type");
+  }
+}
+
+}  // namespace ane
+#endif
