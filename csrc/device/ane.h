@@ -109,7 +109,7 @@ ANE_API const char *ane_version(void);
 ANE_API const char *ane_profiles(void);
 /* JSON of the emulator's operation table: name -> {arguments: [{name, required, kinds}], evidence}. */
 ANE_API const char *ane_operation_table(void);
-/* JSON of the rule catalogue: name -> {summary, source, stage, kind, error}. */
+/* JSON of the rule catalogue: name -> {summary, source, stage, kind, unit, number (of a bare "on"), error}. */
 ANE_API const char *ane_rule_table(void);
 
 /* ---------------------------------------------------------------- surfaces ------------------------------------ */

@@ -17,6 +17,10 @@ struct Value {
   SourcePos pos;
   ConstantPtr constant;  // null when it is computed at run time
   int producer = -1;     // index of the node that makes it; -1 for inputs and constants
+  // Constants only: the operation that made it (Const or one of the constexpr_*), and the type of its stored elements,
+  // e.g. Int8 where `type` is fp16. Rules about compressed weights read them.
+  OpKind made_by = OpKind::Const;
+  DType stored_as = DType::Fp16;
 };
 
 struct Argument {

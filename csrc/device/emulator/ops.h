@@ -158,8 +158,9 @@ struct OpSpec {
   std::vector<ArgSpec> arguments;
   Evidence evidence;
   const char *evidence_source;  // "ANE_FACTS 3.3: direct MAD, ORI"
-  // Types of the outputs; reports mistakes with invalid_program.
+  // Types of the outputs; reports mistakes with invalid_program. Null for operations that the checker folds.
   std::vector<Type> (*infer)(const NodeView &node);
+  int since_ios = 15;  // the first opset that has it
 };
 
 const OpSpec *find_op(const std::string &name);  // null: unknown

@@ -2,6 +2,8 @@
 #ifndef ANETRAIN_EMULATOR_PROFILE_H
 #define ANETRAIN_EMULATOR_PROFILE_H
 
+#include <atomic>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -24,7 +26,9 @@ struct RuleSpec {
   const char *summary;  // one sentence
   const char *source;   // "ANE_FACTS C47: FG, M0, ESP"
   Stage stage;
-  const char *value_unit;  // "" for a plain switch; else what its number counts: "elements", "programs", "ppm"
+  const char *value_unit;  // "" for a plain switch; else what its number counts: "elements", "programs", "bytes"
+  double number;           // what a bare `on` means; 1 for a plain switch
+  const char *error;       // the hardware's words when it is broken; "" for Numerics
 };
 
 const std::vector<RuleSpec> &all_rules();
@@ -38,19 +42,44 @@ class Profile {
   static std::vector<std::string> builtin_names();
   // "name=on,other=off,third=12"
   void apply_switches(const std::string &switches);
+  // For a device opened with `fp32`: rules about fp16's types and arithmetic do not apply there and are switched off.
+  void relax_for_fp32();
 
   bool on(const char *rule) const { return value(rule) != 0; }
-  double value(const char *rule) const;             // an unknown rule name is a bug: std::logic_error
-  const std::string &field(const char *key) const;  // "name", "chip", "architecture", "sub_type", "dialect", "cores"
+  double value(const char *rule) const;  // an unknown rule name is a bug: std::logic_error
+  bool any_on(Stage stage) const;
+  const std::string &field(const char *key) const;  // one of profile_fields(); another key is a bug: std::logic_error
   std::string facts_json() const;                   // fields and rules in force
 
  private:
+  void read(const std::string &text, const std::string &origin, int depth);
+  void set_rule(const std::string &name, const std::string &value, const std::string &origin);
   std::map<std::string, std::string> fields_;
-  std::map<std::string, double> rules_;
+  std::map<std::string, double> rules_;  // those that are on
 };
+
+// "name", "chip", "architecture", "sub_type", "cores", "engines", "dialect": every profile has them all.
+const std::vector<std::string> &profile_fields();
 
 // All Compile-stage rules of the profile, over a checked graph. With allow_unproven the evidence rule only warns.
 void check_rules(const Graph &graph, const Profile &profile, bool allow_unproven, std::vector<std::string> *warnings);
+
+// Load-stage rules, asked before a checked program is loaded. Counts are of this process and leave this program out.
+struct LoadState {
+  uint64_t live_programs = 0;
+  uint64_t lifetime_compiles = 0;
+  uint64_t live_weight_bytes = 0;  // baked into the programs that are loaded now
+};
+void check_load(const Graph &graph, const Profile &profile, const LoadState &state);
+uint64_t baked_weight_bytes(const Graph &graph);
+
+// Evaluate-stage rules, asked before an evaluation when profile.any_on(Stage::Evaluate). `poisoned` lives as long as
+// the device: a rule may set it, and then every later evaluation fails.
+struct SurfaceSizes {
+  std::vector<size_t> inputs, outputs;  // bytes, in the graph's declared order
+};
+void check_evaluation(const Graph &graph, const Profile &profile, const SurfaceSizes &surfaces,
+                      std::atomic<bool> &poisoned);
 
 }  // namespace ane
 #endif

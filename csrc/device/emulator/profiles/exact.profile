@@ -1,0 +1,13 @@
+# No chip: every operation rounded once to fp16, wide sums, no quirks. What a program means.
+chip = none, exact arithmetic
+architecture = none
+sub_type = none
+cores = 0
+engines = 0
+dialect = B
+border-dtype = on             # 2.4
+border-width = on             # the border is dense in every executor
+passthrough-output = on       # C24
+constant-output = on          # C24
+opset = on                    # 1.11
+rank-limit = 5                # C13

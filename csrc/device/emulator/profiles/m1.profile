@@ -1,0 +1,2 @@
+base = apple-m1
+chip = Apple M1

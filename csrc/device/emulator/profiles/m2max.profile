@@ -1,0 +1,2 @@
+base = apple-m2
+chip = Apple M2 Max

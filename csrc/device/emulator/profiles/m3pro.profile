@@ -1,0 +1,2 @@
+base = apple-m3
+chip = Apple M3 Pro

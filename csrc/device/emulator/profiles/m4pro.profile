@@ -1,0 +1,2 @@
+base = apple-m4
+chip = Apple M4 Pro

@@ -1,0 +1,2 @@
+base = apple-m5
+chip = Apple M5 Max

@@ -1,0 +1,136 @@
+// Rules on what stands at the border of a program: the types and shapes of its inputs and outputs, and its dialect.
+#include <algorithm>
+#include <cstdlib>
+
+#include "rules.h"
+
+namespace ane {
+
+namespace {
+
+constexpr int64_t kRowBytes = 64;  // rows of a surface start at multiples of this (ANE_FACTS 2.2)
+
+template <class Visit>
+void each_port(const Graph &graph, Visit visit) {
+  for (int id : graph.inputs) visit(graph.values[id], "input");
+  for (int id : graph.outputs) visit(graph.values[id], "output");
+}
+
+std::string described(const Value &value, const char *side) {
+  return format("%s `%s` is %s", side, value.name.c_str(), type_text(value.type).c_str());
+}
+
+void check_width(const RuleCheck &check) {
+  each_port(check.graph, [&](const Value &value, const char *side) {
+    const int64_t element = static_cast<int64_t>(dtype_bytes(value.type.dtype));
+    const int64_t width = value.type.shape.empty() ? 1 : value.type.shape.back();
+    if (width * element % kRowBytes != 0)
+      check.broken(
+          value.pos,
+          described(value, side) +
+              format(": a row of %lld bytes; expected a multiple of %lld (a width that is a multiple of %lld). "
+                     "The hardware reads such a surface with padded rows or fails with 0x1d: pad the width",
+                     static_cast<long long>(width * element), static_cast<long long>(kRowBytes),
+                     static_cast<long long>(kRowBytes / std::max<int64_t>(element, 1))));
+  });
+}
+
+void check_rank(const RuleCheck &check) {
+  each_port(check.graph, [&](const Value &value, const char *side) {
+    if (value.type.shape.size() != 4)
+      check.broken(value.pos, described(value, side) +
+                                  format(", of rank %zu; expected rank 4, [1, C, 1, W]", value.type.shape.size()));
+  });
+}
+
+void check_shape(const RuleCheck &check) {
+  each_port(check.graph, [&](const Value &value, const char *side) {
+    const Shape &shape = value.type.shape;
+    if (shape.size() == 4 && (shape[0] != 1 || shape[2] != 1))
+      check.broken(value.pos, described(value, side) + "; expected [1, C, 1, W]: reshape inside the program");
+  });
+}
+
+void check_dtype(const RuleCheck &check) {
+  static const DType allowed[] = {DType::Fp16, DType::Fp32, DType::Int8, DType::UInt8, DType::Int16, DType::UInt16};
+  each_port(check.graph, [&](const Value &value, const char *side) {
+    if (std::find(std::begin(allowed), std::end(allowed), value.type.dtype) == std::end(allowed))
+      check.broken(value.pos, described(value, side) + "; expected fp16 (or fp32, int8, uint8, int16, uint16)");
+  });
+}
+
+void check_fp32(const RuleCheck &check) {
+  each_port(check.graph, [&](const Value &value, const char *side) {
+    if (value.type.dtype == DType::Fp32)
+      check.broken(value.pos, described(value, side) + "; expected fp16: this chip takes no fp32 at the border");
+  });
+}
+
+void check_passthrough(const RuleCheck &check) {
+  const Graph &graph = check.graph;
+  for (int id : graph.outputs)
+    if (std::find(graph.inputs.begin(), graph.inputs.end(), id) != graph.inputs.end())
+      check.broken(graph.values[id].pos, format("output `%s` is directly an input; expected the result of an operation "
+                                                "(multiply it by 1)",
+                                                graph.values[id].name.c_str()));
+}
+
+void check_constant_output(const RuleCheck &check) {
+  for (int id : check.graph.outputs)
+    if (check.graph.values[id].constant)
+      check.broken(check.graph.values[id].pos,
+                   format("output `%s` depends on no input: nothing computes it; expected the result of an operation",
+                          check.graph.values[id].name.c_str()));
+}
+
+void check_dialect(const RuleCheck &check) {
+  if (check.graph.program_version != "1.0")
+    check.broken({},
+                 format("program(%s) with %s; this chip takes program(1.0) with ios16, tensor-typed scalars and fp16 "
+                        "inputs and outputs",
+                        check.graph.program_version.c_str(), check.graph.opset.c_str()));
+}
+
+void check_opset(const RuleCheck &check) {
+  const std::string &opset = check.graph.opset;
+  const int version = opset.rfind("ios", 0) == 0 ? std::atoi(opset.c_str() + 3) : 0;
+  for (const Node &node : check.graph.nodes)
+    if (version < node.spec->since_ios)
+      check.broken(node.pos, format("`%s` came with ios%d; the function says %s", node.spec->name, node.spec->since_ios,
+                                    opset.c_str()));
+}
+
+RuleSpec border(const char *name, const char *summary, const char *source, const char *error) {
+  return {name, summary, source, Stage::Compile, "", 1, error};
+}
+
+}  // namespace
+
+const std::vector<CompileRule> &border_rules() {
+  static const std::vector<CompileRule> rules = {
+      {border("border-dtype", "inputs and outputs are fp16, fp32 or 8 and 16-bit integers: no int32, bool, bf16, fp64",
+              "ANE_FACTS 2.4", kParserError),
+       check_dtype},
+      {border("border-fp32", "inputs and outputs may not be fp32", "ANE_FACTS C17, 2.4: MAD PR #6, ESP #18",
+              kLoweringError),
+       check_fp32},
+      {border("border-rank", "inputs and outputs have rank 4", "ANE_FACTS 0.3.3, 3.2", kBackEndError), check_rank},
+      {border("border-shape", "inputs and outputs are [1, C, 1, W]", "ANE_FACTS 0.3.3", kBackEndError), check_shape},
+      {border("border-width", "a row of an input or output is a multiple of 64 bytes (W a multiple of 32 in fp16)",
+              "ANE_FACTS C47, 2.2: FG, M0, ESP, RS, AT, H3", kBackEndError),
+       check_width},
+      {border("passthrough-output", "an output may not be directly an input", "ANE_FACTS C24: AF, ESP", kParserError),
+       check_passthrough},
+      {border("constant-output", "an output must be computed by an operation", "ANE_FACTS C24, 3.2: AF, ESP",
+              kParserError),
+       check_constant_output},
+      {border("new-dialect", "program(1.3) with ios18 is refused", "ANE_FACTS 3.1: MAD (partial on M1)", kParserError),
+       check_dialect},
+      {border("opset", "an operation may not be newer than the opset of its function",
+              "ANE_FACTS 1.11; coremltools 9.0", kParserError),
+       check_opset},
+  };
+  return rules;
+}
+
+}  // namespace ane
