@@ -27,7 +27,7 @@ double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 const Table &sigmoid_table() {
   static const Table table = [] {
-    Table sigmoids = make_table(-8.5, 8.5, sigmoid);
+    Table sigmoids = make_table(-8, 8, sigmoid);
     sigmoids.right = 1;
     return sigmoids;
   }();
@@ -36,7 +36,7 @@ const Table &sigmoid_table() {
 
 const Table &tanh_table() {
   static const Table table = [] {
-    Table tanhs = make_table(0, 4.25, [](double x) { return std::tanh(x); });
+    Table tanhs = make_table(0, 4, [](double x) { return std::tanh(x); });
     tanhs.right = 1;
     tanhs.odd = true;
     return tanhs;
