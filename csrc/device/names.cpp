@@ -37,6 +37,11 @@ std::string nearest_name(std::string_view wrong, const std::vector<std::string> 
   return best;
 }
 
+std::string did_you_mean(std::string_view wrong, const std::vector<std::string> &known) {
+  const std::string nearest = nearest_name(wrong, known);
+  return nearest.empty() ? "" : "; did you mean '" + nearest + "'?";
+}
+
 std::string quoted_list(const std::vector<std::string> &names) {
   std::string list;
   for (const std::string &name : names) list += (list.empty() ? "'" : ", '") + name + "'";
@@ -44,8 +49,8 @@ std::string quoted_list(const std::vector<std::string> &names) {
 }
 
 std::string name_help(std::string_view wrong, const std::vector<std::string> &known) {
-  const std::string nearest = nearest_name(wrong, known);
-  return (nearest.empty() ? "." : "; did you mean '" + nearest + "'?") + " Known: " + quoted_list(known);
+  const std::string help = did_you_mean(wrong, known);
+  return (help.empty() ? "." : help) + " Known: " + quoted_list(known);
 }
 
 }  // namespace ane
