@@ -4,13 +4,13 @@
 #include <functional>
 #include <string>
 
-#include "check.h"
+#include "tests/check.h"
 #include "cpu/fp16.h"
 #include "device/emulator/errors.h"
 #include "device/emulator/frontend.h"
 #include "device/emulator/literal.h"
 #include "device/emulator/rounding.h"
-#include "mil_samples.h"
+#include "tests/mil_samples.h"
 
 using namespace ane;
 using samples::Blob;
