@@ -1,0 +1,312 @@
+"""Linear algebra: convolutions, matmul and its relatives. Weights usually are constants, may be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from anetrain.mil.ops.base import (
+    Op,
+    along_channels,
+    broadcast,
+    direct,
+    e5rt,
+    length_is,
+    mismatch,
+    one_type,
+    parameter,
+    rank_between,
+    tensor,
+)
+from anetrain.mil.ops.spatial import check_pairs, output_size, padding_of, window_of
+from anetrain.mil.types import Array, TensorType
+
+CHUNKED_SUM = "Results at or past 2^15 become inf, small products may flush to zero on chips (ANE_FACTS 6)."
+
+
+def _check_groups(x: TensorType, groups: int) -> None:
+    if groups < 1 or x.shape[1] % groups:
+        mismatch("groups", f"is {groups}, which does not divide the {x.shape[1]} channels of x")
+
+
+def _check_bias(bias: TensorType | None, channels: int) -> None:
+    if bias is not None and bias.shape != (channels,):
+        mismatch("bias", f"has shape {list(bias.shape)}, expected [{channels}]")
+
+
+class Conv(Op):
+    name = "conv"
+    args = (
+        tensor("x"),
+        tensor("weight"),
+        tensor("bias", required=False),
+        parameter("strides", "int32[]", (1, 1)),
+        parameter("pad_type", "string", "valid"),
+        parameter("pad", "int32[]", (0, 0, 0, 0)),
+        parameter("dilations", "int32[]", (1, 1)),
+        parameter("groups", "int32", 1),
+    )
+    evidence = direct("all sources")
+    shape_rule = (
+        "x [N, Ci, H, W], weight [Co, Ci / groups, kH, kW], bias [Co] -> [N, Co, H', W'] with "
+        "H' = (H + pads - ((kH - 1) * dilation + 1)) / stride + 1, W' alike. pad is (top, bottom, left, right)."
+    )
+    limits = (
+        CHUNKED_SUM,
+        "A 1x1 conv over [1, C, 1, S] is a linear layer.",
+        "bias is refused by some systems (C36): add it separately.",
+        "32,000 output channels compile, 32,000 input channels do not (C11).",
+        "kW at most 13 on M1, 15 on M5 (C12).",
+        "A run-time weight needs N = 1: more crashes the compile service (C26).",
+    )
+
+    @staticmethod
+    def infer(
+        x: TensorType,
+        weight: TensorType,
+        bias: TensorType | None,
+        strides: Sequence[int],
+        pad_type: str,
+        pad: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> TensorType:
+        rank_between("x", x, 4, 4)
+        rank_between("weight", weight, 4, 4)
+        one_type(x, weight=weight, bias=bias)
+        check_pairs(strides=strides, dilations=dilations)
+        _check_groups(x, groups)
+        if weight.shape[1] * groups != x.shape[1]:
+            mismatch("weight", f"has {weight.shape[1]} input channels for {groups} groups, x has {x.shape[1]} channels")
+        if weight.shape[0] % groups:
+            mismatch("groups", f"is {groups}, which does not divide the {weight.shape[0]} output channels")
+        _check_bias(bias, weight.shape[0])
+        window = window_of(weight.shape[2:], dilations)
+        padding = padding_of(pad_type, pad, x.shape[2:], window, strides)
+        return TensorType(x.dtype, (x.shape[0], weight.shape[0], *output_size(x.shape[2:], window, strides, padding)))
+
+    @staticmethod
+    def meaning(
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        strides: Sequence[int],
+        pad_type: str,
+        pad: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> Array:
+        window = window_of(weight.shape[2:], dilations)
+        padding = padding_of(pad_type, pad, x.shape[2:], window, strides)
+        height, width = output_size(x.shape[2:], window, strides, padding)
+        padded = np.pad(x, ((0, 0), (0, 0), *padding))
+        batch, out_channels = x.shape[0], weight.shape[0]
+        grouped_weight = weight.reshape(groups, out_channels // groups, *weight.shape[1:])  # [G, Co/G, Ci/G, kH, kW]
+        result = np.zeros((batch, groups, out_channels // groups, height, width))
+        for i in range(weight.shape[2]):
+            for j in range(weight.shape[3]):
+                top, left = i * dilations[0], j * dilations[1]
+                tap = padded[
+                    :, :, top : top + height * strides[0] : strides[0], left : left + width * strides[1] : strides[1]
+                ][:, :, :height, :width]
+                tap = tap.reshape(batch, groups, -1, height, width)  # [N, G, Ci/G, H', W']
+                result += np.einsum("ngchw,goc->ngohw", tap, grouped_weight[:, :, :, i, j])
+        flat = result.reshape(batch, out_channels, height, width)
+        return flat if bias is None else flat + along_channels(bias, 4)
+
+
+class ConvTranspose(Op):
+    name = "conv_transpose"
+    args = (
+        tensor("x"),
+        tensor("weight"),
+        tensor("bias", required=False),
+        parameter("pad", "int32[]", (0, 0, 0, 0)),
+        parameter("output_shape", "int32[]"),
+        parameter("pad_type", "string", "valid"),
+        parameter("strides", "int32[]", (1, 1)),
+        parameter("dilations", "int32[]", (1, 1)),
+        parameter("groups", "int32", 1),
+    )
+    evidence = e5rt()
+    shape_rule = (
+        "x [N, Ci, H, W], weight [Ci, Co / groups, kH, kW] -> [N, Co, H', W'] with "
+        "H' = (H - 1) * stride + (kH - 1) * dilation + 1 - pads; H * stride for pad_type same."
+    )
+    limits = (CHUNKED_SUM,)
+
+    @staticmethod
+    def infer(
+        x: TensorType,
+        weight: TensorType,
+        bias: TensorType | None,
+        pad: Sequence[int],
+        output_shape: Sequence[int] | None,
+        pad_type: str,
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> TensorType:
+        rank_between("x", x, 4, 4)
+        rank_between("weight", weight, 4, 4)
+        one_type(x, weight=weight, bias=bias)
+        check_pairs(strides=strides, dilations=dilations)
+        _check_groups(x, groups)
+        if weight.shape[0] != x.shape[1]:
+            mismatch("weight", f"has {weight.shape[0]} input channels, x has {x.shape[1]}")
+        channels = weight.shape[1] * groups
+        _check_bias(bias, channels)
+        (height, _), (width, _) = _transposed_sides(x.shape, weight.shape, pad_type, pad, strides, dilations)
+        shape = (x.shape[0], channels, height, width)
+        if output_shape is not None and tuple(output_shape) != shape:
+            mismatch("output_shape", f"is {list(output_shape)}, the other arguments make {list(shape)}")
+        return TensorType(x.dtype, shape)
+
+    @staticmethod
+    def meaning(
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        pad: Sequence[int],
+        output_shape: Sequence[int] | None,
+        pad_type: str,
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> Array:
+        (height, top), (width, left) = _transposed_sides(x.shape, weight.shape, pad_type, pad, strides, dilations)
+        batch, channels, rows, columns = x.shape
+        grouped_x = x.reshape(batch, groups, channels // groups, rows, columns)
+        grouped_weight = weight.reshape(groups, channels // groups, *weight.shape[1:])  # [G, Ci/G, Co/G, kH, kW]
+        full_height = (rows - 1) * strides[0] + (weight.shape[2] - 1) * dilations[0] + 1
+        full_width = (columns - 1) * strides[1] + (weight.shape[3] - 1) * dilations[1] + 1
+        # Room on the far side: "same" may ask for more than the taps reach.
+        full = np.zeros((batch, groups, weight.shape[1], max(full_height, top + height), max(full_width, left + width)))
+        for i in range(weight.shape[2]):
+            for j in range(weight.shape[3]):
+                spread = np.einsum("ngchw,gco->ngohw", grouped_x, grouped_weight[:, :, :, i, j])
+                a, b = i * dilations[0], j * dilations[1]
+                full[
+                    ...,
+                    a : a + (rows - 1) * strides[0] + 1 : strides[0],
+                    b : b + (columns - 1) * strides[1] + 1 : strides[1],
+                ] += spread
+        result = full[..., top : top + height, left : left + width].reshape(batch, -1, height, width)
+        return result if bias is None else result + along_channels(bias, 4)
+
+
+def _transposed_sides(
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    pad_type: str,
+    pad: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(output extent, elements cut off before it) of height and width."""
+    window = window_of(weight_shape[2:], dilations)
+    if pad_type in ("same", "same_lower"):
+        sides = []
+        for extent, span, stride in zip(x_shape[2:], window, strides, strict=True):
+            cut = max(span - stride, 0)
+            sides.append((extent * stride, cut // 2 if pad_type == "same" else cut - cut // 2))
+        return sides[0], sides[1]
+    padding = padding_of(pad_type, pad, x_shape[2:], window, strides)
+    extents = []
+    for extent, span, stride, (before, after) in zip(x_shape[2:], window, strides, padding, strict=True):
+        length = (extent - 1) * stride + span - before - after
+        if length < 1:
+            mismatch("pad", f"cuts {before} + {after} from {length + before + after} elements")
+        extents.append((length, before))
+    return extents[0], extents[1]
+
+
+class MatMul(Op):
+    name = "matmul"
+    args = (
+        tensor("x"),
+        tensor("y"),
+        parameter("transpose_x", "bool", False),
+        parameter("transpose_y", "bool", False),
+    )
+    evidence = direct("MAD, M0, ORI, ESP, AT, H3, OM")
+    shape_rule = (
+        "x [..., M, K] and y [..., K, N] -> [..., M, N]; a transpose flag swaps the last two axes of its operand; "
+        "leading axes broadcast. Rank 2 to 5."
+    )
+    limits = (
+        CHUNKED_SUM,
+        "Both operands may be computed; with constant weights a 1x1 conv is about 3 times faster (C76).",
+        "transpose_y over unusual layouts can compile for 30 s (C29).",
+        "Keep the last axis a multiple of 32 (C30).",
+    )
+
+    @staticmethod
+    def infer(x: TensorType, y: TensorType, transpose_x: bool, transpose_y: bool) -> TensorType:
+        one_type(x, y=y)
+        rank_between("x", x, 2, 5)
+        rank_between("y", y, 2, 5)
+        rows, inner = x.shape[:-3:-1] if transpose_x else x.shape[-2:]
+        inner_y, columns = y.shape[:-3:-1] if transpose_y else y.shape[-2:]
+        if inner != inner_y:
+            mismatch("y", f"inner dimensions differ: {inner} of x, {inner_y} of y")
+        return TensorType(x.dtype, (*broadcast("y", x.shape[:-2], y.shape[:-2]), rows, columns))
+
+    @staticmethod
+    def meaning(x: Array, y: Array, transpose_x: bool, transpose_y: bool) -> Array:
+        left = np.swapaxes(x, -1, -2) if transpose_x else x
+        right = np.swapaxes(y, -1, -2) if transpose_y else y
+        return np.asarray(np.matmul(left, right))
+
+
+class Linear(Op):
+    name = "linear"
+    args = (tensor("x"), tensor("weight", "const tensor"), tensor("bias", "const tensor", required=False))
+    evidence = e5rt("P40 through the MLE5 engine (M4 Max)")
+    shape_rule = "x [..., I] of rank 1 to 3, weight [O, I], bias [O] -> [..., O]."
+    limits = (CHUNKED_SUM, "No source uses it on the direct path: prefer conv or matmul.")
+
+    @staticmethod
+    def infer(x: TensorType, weight: TensorType, bias: TensorType | None) -> TensorType:
+        one_type(x, weight=weight, bias=bias)
+        rank_between("x", x, 1, 3)
+        rank_between("weight", weight, 2, 2)
+        if weight.shape[1] != x.shape[-1]:
+            mismatch("weight", f"takes {weight.shape[1]} features, the last axis of x has {x.shape[-1]}")
+        _check_bias(bias, weight.shape[0])
+        return TensorType(x.dtype, (*x.shape[:-1], weight.shape[0]))
+
+    @staticmethod
+    def meaning(x: Array, weight: Array, bias: Array | None) -> Array:
+        product = np.matmul(x, weight.T)
+        return np.asarray(product if bias is None else product + bias)
+
+
+EINSUM_EQUATION = "nchw,nwhu->nchu"
+
+
+class Einsum(Op):
+    name = "einsum"
+    args = (tensor("values", "tensors"), parameter("equation", "string", required=True))
+    evidence = e5rt()
+    shape_rule = f'Only the equation "{EINSUM_EQUATION}": a [N, C, H, W], b [N, W, H, U] -> [N, C, H, U].'
+    limits = (CHUNKED_SUM, "No other equation is known to reach the engine.")
+
+    @staticmethod
+    def infer(values: Sequence[TensorType], equation: str) -> TensorType:
+        if equation.replace(" ", "") != EINSUM_EQUATION:
+            mismatch("equation", f"is {equation!r}; only {EINSUM_EQUATION!r} is known to reach the engine")
+        length_is("values", values, 2)
+        a, b = values
+        one_type(a, values=b)
+        rank_between("values", a, 4, 4)
+        rank_between("values", b, 4, 4)
+        batch, channels, height, width = a.shape
+        if b.shape[:3] != (batch, width, height):
+            mismatch("values", f"the second is {list(b.shape)}, expected [{batch}, {width}, {height}, U]")
+        return TensorType(a.dtype, (batch, channels, height, b.shape[3]))
+
+    @staticmethod
+    def meaning(values: Sequence[Array], equation: str) -> Array:
+        return np.asarray(np.einsum(EINSUM_EQUATION, *values))

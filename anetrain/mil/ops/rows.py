@@ -1,0 +1,358 @@
+"""Ops that look along whole axes: softmax, reductions, searches, normalisations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from anetrain.mil.ops.base import (
+    Op,
+    along_channels,
+    axes_of,
+    axis_of,
+    direct,
+    e5rt,
+    mismatch,
+    one_type,
+    parameter,
+    rank_between,
+    tensor,
+)
+from anetrain.mil.types import Array, Shape, TensorType
+
+
+class Softmax(Op):
+    name = "softmax"
+    args = (tensor("x"), parameter("axis", "int32", -1))
+    evidence = direct("MAD, ORI, ESP, M0")
+    shape_rule = "The type of x."
+    limits = (
+        "The maximum is subtracted inside, so finite masks of -1e4 or -65504 are fine.",
+        "257 channels on axis 1 compile and fail at evaluation on M3 Max (C19): prefer powers of two.",
+    )
+
+    @staticmethod
+    def infer(x: TensorType, axis: int) -> TensorType:
+        axis_of(axis, x.rank)
+        return x
+
+    @staticmethod
+    def meaning(x: Array, axis: int) -> Array:
+        powers = np.exp(x - np.max(x, axis=axis, keepdims=True))
+        return np.asarray(powers / np.sum(powers, axis=axis, keepdims=True))
+
+
+# ---------------------------------------------------------------- reductions
+
+
+def _reduced_shape(shape: Shape, axes: Sequence[int] | None, keep_dims: bool) -> Shape:
+    gone = axes_of(axes, len(shape))
+    return tuple(1 if i in gone else n for i, n in enumerate(shape) if keep_dims or i not in gone)
+
+
+class Reduction(Op):
+    args = (tensor("x"), parameter("axes", "int32[]"), parameter("keep_dims", "bool", False))
+    shape_rule = "The axes become 1, or vanish unless keep_dims; no axes: all."
+    evidence = e5rt()
+    limits: ClassVar[tuple[str, ...]] = ("Over the channel axis slow past 256 rows (C82).",)
+
+    @staticmethod
+    def infer(x: TensorType, axes: Sequence[int] | None, keep_dims: bool) -> TensorType:
+        return TensorType(x.dtype, _reduced_shape(x.shape, axes, keep_dims))
+
+
+class ReduceSum(Reduction):
+    name = "reduce_sum"
+    evidence = direct("MAD, ORI, FG, ESP")
+    limits = (
+        "Accumulates in fp16 (C69): exact to 2,048; use matmul with ones for more than 64 terms.",
+        *Reduction.limits,
+    )
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
+        return np.asarray(np.sum(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
+
+
+class ReduceMean(Reduction):
+    name = "reduce_mean"
+    evidence = direct("ORI (ESP and M0 say it is missing, C9)")
+    limits = ("Accumulates in fp16 like reduce_sum (C69).", *Reduction.limits)
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
+        return np.asarray(np.mean(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
+
+
+class ReduceMax(Reduction):
+    name = "reduce_max"
+    evidence = direct("ESP")
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
+        return np.asarray(np.max(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
+
+
+class ReduceMin(Reduction):
+    name = "reduce_min"
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
+        return np.asarray(np.min(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
+
+
+class ReduceL1Norm(Reduction):
+    name = "reduce_l1_norm"
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
+        return np.asarray(np.sum(np.abs(x), axis=axes_of(axes, x.ndim), keepdims=keep_dims))
+
+
+class ReduceL2Norm(Reduction):
+    name = "reduce_l2_norm"
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
+        return np.asarray(np.sqrt(np.sum(x * x, axis=axes_of(axes, x.ndim), keepdims=keep_dims)))
+
+
+class ReduceLogSum(Reduction):
+    name = "reduce_log_sum"
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
+        return np.asarray(np.log(np.sum(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims)))
+
+
+class ReduceSumSquare(Reduction):
+    name = "reduce_sum_square"
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
+        return np.asarray(np.sum(x * x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
+
+
+class ReduceLogSumExp(Reduction):
+    name = "reduce_log_sum_exp"
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
+        positive = axes_of(axes, x.ndim)
+        top = np.max(x, axis=positive, keepdims=True)
+        total = np.log(np.sum(np.exp(x - top), axis=positive, keepdims=True)) + top
+        return np.asarray(total if keep_dims else np.squeeze(total, axis=positive))
+
+
+class ReduceArgmax(Op):
+    name = "reduce_argmax"
+    args = (tensor("x"), parameter("axis", "int32", -1), parameter("keep_dims", "bool", False))
+    evidence = e5rt("AF, partial")
+    shape_rule = (
+        "One axis becomes 1, or vanishes unless keep_dims; the result is int32, usable only inside the program."
+    )
+    limits = ("Untested on the direct path.", "The first of equal maxima.")
+
+    @staticmethod
+    def infer(x: TensorType, axis: int, keep_dims: bool) -> TensorType:
+        axis_of(axis, x.rank)
+        return TensorType("int32", _reduced_shape(x.shape, (axis,), keep_dims))
+
+    @staticmethod
+    def meaning(x: Array, axis: int, keep_dims: bool) -> Array:
+        return np.asarray(np.argmax(x, axis=axis, keepdims=keep_dims), dtype=np.int32)
+
+
+class TopK(Op):
+    name = "topk"
+    several_results = True
+    args = (
+        tensor("x"),
+        parameter("k", "int32", 1),
+        parameter("axis", "int32", -1),
+        parameter("ascending", "bool", False),
+    )
+    evidence = e5rt("AF, partial")
+    shape_rule = "The axis becomes k; two results, the values and their int32 indices."
+    limits = ("k = 3 and k = 4 fail (C10).", "ascending gives the smallest values, smallest first.")
+
+    @staticmethod
+    def infer(x: TensorType, k: int, axis: int, ascending: bool) -> tuple[TensorType, ...]:
+        position = axis_of(axis, x.rank)
+        if not 1 <= k <= x.shape[position]:
+            mismatch("k", f"is {k}, expected 1 to {x.shape[position]}, the length of axis {axis}")
+        shape = (*x.shape[:position], k, *x.shape[position + 1 :])
+        return TensorType(x.dtype, shape), TensorType("int32", shape)
+
+    @staticmethod
+    def meaning(x: Array, k: int, axis: int, ascending: bool) -> tuple[Array, Array]:
+        order = np.argsort(x if ascending else -x, axis=axis, kind="stable")
+        indices = np.take(order, np.arange(k), axis=axis)
+        return np.take_along_axis(x, indices, axis=axis), indices.astype(np.int32)
+
+
+# ---------------------------------------------------------------- normalisations
+
+
+def _check_channel_vectors(x: TensorType, **vectors: TensorType | None) -> None:
+    one_type(x, **vectors)
+    for name, vector in vectors.items():
+        if vector is not None and vector.shape != (x.shape[1],):
+            mismatch(name, f"has shape {list(vector.shape)}, expected [{x.shape[1]}], the channels of x")
+
+
+def _scaled(normal: Array, gamma: Array | None, beta: Array | None) -> Array:
+    if gamma is not None:
+        normal = normal * gamma
+    return normal if beta is None else normal + beta
+
+
+class LayerNorm(Op):
+    name = "layer_norm"
+    args = (
+        tensor("x"),
+        parameter("axes", "int32[]"),
+        tensor("gamma", "const tensor", required=False),
+        tensor("beta", "const tensor", required=False),
+        parameter("epsilon", "fp", 1e-5),
+    )
+    evidence = e5rt("P40 through the MLE5 engine (M4 Max)")
+    shape_rule = "The type of x; gamma and beta have the shape of the normalised axes."
+    limits = ("The native op compiles or not depending on gamma and beta (C27): compose it instead.",)
+
+    @staticmethod
+    def infer(
+        x: TensorType, axes: Sequence[int] | None, gamma: TensorType | None, beta: TensorType | None, epsilon: float
+    ) -> TensorType:
+        one_type(x, gamma=gamma, beta=beta)
+        normalised = tuple(x.shape[axis] for axis in sorted(axes_of(axes, x.rank)))
+        for name, vector in (("gamma", gamma), ("beta", beta)):
+            if vector is not None and vector.shape != normalised:
+                mismatch(name, f"has shape {list(vector.shape)}, expected {list(normalised)}, the normalised axes of x")
+        return x
+
+    @staticmethod
+    def meaning(x: Array, axes: Sequence[int] | None, gamma: Array | None, beta: Array | None, epsilon: float) -> Array:
+        positive = axes_of(axes, x.ndim)
+        centred = x - np.mean(x, axis=positive, keepdims=True)
+        normal = centred / np.sqrt(np.mean(centred**2, axis=positive, keepdims=True) + epsilon)
+        shape = tuple(n if i in positive else 1 for i, n in enumerate(x.shape))
+        return _scaled(
+            normal, None if gamma is None else gamma.reshape(shape), None if beta is None else beta.reshape(shape)
+        )
+
+
+class BatchNorm(Op):
+    name = "batch_norm"
+    args = (
+        tensor("x"),
+        tensor("mean", "const tensor"),
+        tensor("variance", "const tensor"),
+        tensor("gamma", "const tensor", required=False),
+        tensor("beta", "const tensor", required=False),
+        parameter("epsilon", "fp", 1e-5),
+    )
+    evidence = e5rt()
+    shape_rule = "The type of x [N, C, ...], rank 3 to 5; mean, variance, gamma and beta are [C]."
+
+    @staticmethod
+    def infer(
+        x: TensorType,
+        mean: TensorType,
+        variance: TensorType,
+        gamma: TensorType | None,
+        beta: TensorType | None,
+        epsilon: float,
+    ) -> TensorType:
+        rank_between("x", x, 3, 5)
+        _check_channel_vectors(x, mean=mean, variance=variance, gamma=gamma, beta=beta)
+        return x
+
+    @staticmethod
+    def meaning(
+        x: Array, mean: Array, variance: Array, gamma: Array | None, beta: Array | None, epsilon: float
+    ) -> Array:
+        normal = (x - along_channels(mean, x.ndim)) / np.sqrt(along_channels(variance, x.ndim) + epsilon)
+        return _scaled(
+            normal,
+            None if gamma is None else along_channels(gamma, x.ndim),
+            None if beta is None else along_channels(beta, x.ndim),
+        )
+
+
+class InstanceNorm(Op):
+    name = "instance_norm"
+    args = (
+        tensor("x"),
+        tensor("gamma", "const tensor", required=False),
+        tensor("beta", "const tensor", required=False),
+        parameter("epsilon", "fp", 1e-5),
+    )
+    evidence = e5rt()
+    shape_rule = "The type of x [N, C, ...], rank 3 or 4, normalised over the axes after C; gamma and beta are [C]."
+
+    @staticmethod
+    def infer(x: TensorType, gamma: TensorType | None, beta: TensorType | None, epsilon: float) -> TensorType:
+        rank_between("x", x, 3, 4)
+        _check_channel_vectors(x, gamma=gamma, beta=beta)
+        return x
+
+    @staticmethod
+    def meaning(x: Array, gamma: Array | None, beta: Array | None, epsilon: float) -> Array:
+        spatial = tuple(range(2, x.ndim))
+        centred = x - np.mean(x, axis=spatial, keepdims=True)
+        normal = centred / np.sqrt(np.mean(centred**2, axis=spatial, keepdims=True) + epsilon)
+        return _scaled(
+            normal,
+            None if gamma is None else along_channels(gamma, x.ndim),
+            None if beta is None else along_channels(beta, x.ndim),
+        )
+
+
+class L2Norm(Op):
+    name = "l2_norm"
+    args = (tensor("x"), parameter("epsilon", "fp", 1e-6))
+    evidence = e5rt()
+    shape_rule = "The type of x, rank 3 or more, divided by the norm of its last three axes."
+
+    @staticmethod
+    def infer(x: TensorType, epsilon: float) -> TensorType:
+        rank_between("x", x, 3, 5)
+        return x
+
+    @staticmethod
+    def meaning(x: Array, epsilon: float) -> Array:
+        return np.asarray(x / np.sqrt(np.sum(x * x, axis=(-3, -2, -1), keepdims=True) + epsilon))
+
+
+class LocalResponseNorm(Op):
+    name = "local_response_norm"
+    args = (
+        tensor("x"),
+        parameter("size", "int32", required=True),
+        parameter("alpha", "fp", 1e-4),
+        parameter("beta", "fp", 0.75),
+        parameter("k", "fp", 1.0),
+    )
+    evidence = e5rt()
+    shape_rule = (
+        "The type of x [N, C, ...], rank 3 or 4: x / (k + alpha / size * sum of the squares of `size` channels)^beta."
+    )
+
+    @staticmethod
+    def infer(x: TensorType, size: int, alpha: float, beta: float, k: float) -> TensorType:
+        rank_between("x", x, 3, 4)
+        if size < 1:
+            mismatch("size", f"is {size}, expected a positive number")
+        return x
+
+    @staticmethod
+    def meaning(x: Array, size: int, alpha: float, beta: float, k: float) -> Array:
+        before = (size - 1) // 2  # an even window reaches one further ahead
+        spread = [(0, 0)] * x.ndim
+        spread[1] = (before, size - 1 - before)
+        squares = np.pad(x * x, spread)
+        total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
+        return np.asarray(x / (k + alpha / size * total) ** beta)
