@@ -1,0 +1,465 @@
+"""An Apple Neural Engine, real or emulated: compile a program, bind surfaces, run it.
+
+    dev = anetrain.device.open("auto")
+    program = dev.compile(text)
+    x = dev.surface_for(program.inputs[0])
+    y = dev.surface_for(program.outputs[0])
+    request = program.request(inputs={"a_x": x}, outputs={"y": y})
+    x.write(array)           # float32 in, rounded to fp16
+    request.run()
+    result = y.read(64, 32)  # 64 rows of 32, float32
+
+Everything that fails raises an exception of ``anetrain.errors``. Importing this module needs no hardware; numpy is
+imported when the first array moves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from anetrain import _device
+from anetrain.errors import ANEError, ArgumentError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = [
+    "ANEError",
+    "Counters",
+    "Device",
+    "Lock",
+    "Port",
+    "Program",
+    "Request",
+    "Surface",
+    "backends",
+    "open",
+    "operation_table",
+    "profiles",
+    "real_available",
+    "rule_table",
+    "version",
+]
+
+_KINDS = {"auto": 0, "ane": 1, "emulator": 2}
+_EXECUTORS = {"fast": 0, "reference": 1, "audit": 2}
+_FAULTS = {"compile": 0, "load": 1, "evaluate": 2, "stall": 3, "clear": 4}
+_NO_WATCHDOG = 0xFFFFFFFF
+_DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}  # others have numpy's own name
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a program, and how it lies on a surface."""
+
+    name: str
+    dtype: str
+    """``"fp16"``, ``"fp32"``, ``"int8"`` ..."""
+    shape: tuple[int, ...]
+    bytes: int
+    """What its surface must hold at least, row padding included."""
+    row_stride: int
+    """Bytes from one row to the next: the last axis, padded to 64 bytes."""
+    plane_stride: int
+    """Bytes from one channel to the next."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What a device has done. Compiles and live programs count for the whole process, the rest for this device."""
+
+    compiles: int
+    cache_loads: int
+    loads: int
+    unloads: int
+    evaluations: int
+    failed_compiles: int
+    failed_evaluations: int
+    live_programs: int
+    live_surfaces: int
+    live_requests: int
+    surface_bytes: int
+    live_budget: int
+    compile_budget: int
+    backend_objects: int
+    poisoned: bool
+
+
+class ProgramSource(Protocol):
+    """A program as text with its blobs, e.g. of ``anetrain.mil``."""
+
+    @property
+    def text(self) -> str | bytes: ...
+    @property
+    def blobs(self) -> Mapping[str, Any]: ...
+
+
+class Lock:
+    """A lock on a surface; entering gives its bytes as a ``uint8`` array.
+
+    ``view.view(numpy.float16)`` shows them as elements. After the lock is closed the array may still be looked at, but
+    it is read-only and what it shows is whatever the surface holds by then.
+    """
+
+    def __init__(self, surface: _device.Surface, write: bool) -> None:
+        self._surface, self._write = surface, write
+        self._view: npt.NDArray[np.uint8] | None = None
+
+    def __enter__(self) -> npt.NDArray[np.uint8]:
+        import numpy as np
+
+        if self._view is not None:
+            raise ArgumentError("this lock is open already: make another one with Surface.lock")
+        self._view = np.frombuffer(memoryview(self._surface.lock(self._write)), dtype=np.uint8)
+        return self._view
+
+    def __exit__(self, *exception: object) -> None:
+        assert self._view is not None
+        self._view.setflags(write=False)
+        self._view = None
+        self._surface.unlock(self._write)
+
+
+class Surface:
+    """A flat, zeroed buffer that both the CPU and the engine reach. Its elements are fp16 (fp32 in fp32 mode)."""
+
+    __slots__ = ("_native", "nbytes")
+
+    def __init__(self, native: _device.Surface) -> None:
+        self._native = native
+        self.nbytes = native.nbytes
+
+    @property
+    def seed(self) -> int:
+        """Changes whenever the content may have changed."""
+        return self._native.seed
+
+    def lock(self, write: bool = False) -> Lock:
+        """``with surface.lock(write=True) as view: ...``. Read locks nest; a write lock is exclusive."""
+        return Lock(self._native, write)
+
+    def write(self, array: npt.ArrayLike, *, offset: int = 0, row_stride: int | None = None) -> None:
+        """Write a float32 or float16 array of any strides, rounded to the surface's elements.
+
+        The last axis is a row; all others together number the rows. Element (r, c) goes to element
+        ``offset + r * row_stride + c`` of the surface; by default rows stand close together.
+        """
+        _block_argument("offset", offset)
+        _block_argument("row_stride", row_stride)
+        self._native.write(array, offset, row_stride)
+
+    def read(
+        self,
+        rows: int,
+        columns: int,
+        *,
+        offset: int = 0,
+        row_stride: int | None = None,
+        out: npt.NDArray[Any] | None = None,
+        transposed: bool = False,
+    ) -> npt.NDArray[Any]:
+        """Read ``rows`` x ``columns`` elements, as float32 or into ``out`` (float32 or float16, any strides).
+
+        With ``transposed`` the result, and ``out``, is ``columns`` x ``rows``.
+        """
+        import numpy as np
+
+        _block_argument("rows", rows)
+        _block_argument("columns", columns)
+        _block_argument("offset", offset)
+        _block_argument("row_stride", row_stride)
+        shape = (columns, rows) if transposed else (rows, columns)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape:
+            raise ArgumentError(f"out has shape {out.shape}; expected {shape}")
+        self._native.read(out.T if transposed else out, offset, row_stride)
+        return out
+
+
+class Request:
+    """Surfaces bound to the ports of a program, checked once, run often."""
+
+    __slots__ = ("_native", "run")
+
+    run: Callable[[], None]
+    """Evaluate, to the end. On failure the outputs cannot be read until they are written again."""
+
+    def __init__(self, native: _device.Request) -> None:
+        self._native = native
+        self.run = native.run  # bound once: nothing of Python between the caller and the device
+
+    def __call__(self) -> None:
+        self.run()
+
+
+class Program:
+    """A compiled program, loaded on its device until ``unload`` (or the end of a ``with`` block)."""
+
+    def __init__(self, device: Device, native: _device.Program, label: str) -> None:
+        self._device, self._native = device, native
+        self.label = label
+        self.inputs = tuple(Port(*port) for port in native.ports(False))
+        """In device order: names ascending in ASCII."""
+        self.outputs = tuple(Port(*port) for port in native.ports(True))
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the device knows of the program: operations, FLOPs, constant bytes, warnings, compile time."""
+        report: dict[str, Any] = json.loads(self._native.report())
+        return report
+
+    def unload(self) -> None:
+        """Give the engine's place back, now; the program and its requests cannot be used afterwards."""
+        self._native.unload()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.unload()
+
+    def request(self, inputs: Mapping[str, Surface], outputs: Mapping[str, Surface]) -> Request:
+        """Bind every input and output by name, each exactly once."""
+        return Request(
+            self._native.request(
+                {name: surface._native for name, surface in inputs.items()},
+                {name: surface._native for name, surface in outputs.items()},
+            )
+        )
+
+    def request_positional(self, inputs: Sequence[Surface], outputs: Sequence[Surface]) -> Request:
+        """Bind in device order without checking sizes: for probes of the hardware's own behaviour."""
+        return Request(self._native.request_positional([s._native for s in inputs], [s._native for s in outputs]))
+
+    def run(self, arrays: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
+        """Evaluate once on arrays of the ports' shapes and return the outputs in their own dtypes.
+
+        For tests and examples: it allocates surfaces each time. Training builds its requests once.
+        """
+        ports = {port.name: port for port in (*self.inputs, *self.outputs)}
+        inputs = {port.name: self._device.surface_for(port) for port in self.inputs}
+        outputs = {port.name: self._device.surface_for(port) for port in self.outputs}
+        request = self.request({name: inputs.get(name) or self._device.surface(1) for name in arrays}, outputs)
+        for name, array in arrays.items():
+            _store(inputs[name], ports[name], array)
+        request.run()
+        return {name: _fetch(surface, ports[name]) for name, surface in outputs.items()}
+
+
+class Device:
+    """An open device. Made by ``open``; closes at the end of a ``with`` block or when nothing needs it any more."""
+
+    def __init__(self, native: _device.Device) -> None:
+        self._handle: _device.Device | None = native
+        self.facts: dict[str, Any] = json.loads(native.facts())
+        """What the device is: kind, why it was chosen, chip, profile, dialect, limits, rules in force."""
+
+    @property
+    def _native(self) -> _device.Device:
+        if self._handle is None:
+            raise ArgumentError("this device is closed: open it again")
+        return self._handle
+
+    def close(self) -> None:
+        """Give up this handle. Programs, surfaces and requests that are still held keep working."""
+        self._handle = None
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def compile(
+        self,
+        text: str | bytes | ProgramSource,
+        blobs: Mapping[str, Any] | None = None,
+        label: str = "",
+    ) -> Program:
+        """Compile and load a program: MIL text and blob files (path as in the text -> bytes-like).
+
+        ``label`` names the program in errors and reports.
+        """
+        if isinstance(text, (str, bytes)):
+            mil, files = text, blobs or {}
+        elif blobs is None:
+            mil, files = text.text, text.blobs
+        else:
+            raise ArgumentError("the program object brings its own blobs: leave `blobs` out")
+        mil = mil.encode() if isinstance(mil, str) else mil
+        return Program(self, _device.compile(self._native, mil, dict(files), label), label)
+
+    def surface(self, nbytes: int) -> Surface:
+        """A zeroed surface of so many bytes."""
+        _block_argument("nbytes", nbytes)
+        return Surface(self._native.surface(nbytes))
+
+    def surface_for(self, port: Port) -> Surface:
+        """A zeroed surface that fits a port."""
+        return self.surface(port.bytes)
+
+    def counters(self) -> Counters:
+        """How much was compiled, loaded and evaluated, and what is alive."""
+        return Counters(**self._native.counters())
+
+    def inject_fault(self, fault: str, after: int = 0, seconds: float = 0.0) -> None:
+        """For tests: let the ``after``-th compile, load or evaluation from now fail, or stall for ``seconds``.
+
+        ``"compile"``, ``"load"``, ``"evaluate"``, ``"stall"``; ``"clear"`` forgets all of them.
+        """
+        _block_argument("after", after)
+        self._native.inject_fault(_one_of("fault", fault, _FAULTS), after, _milliseconds("seconds", seconds))
+
+
+def open(
+    kind: str = "auto",
+    profile: str | None = None,
+    *,
+    executor: str = "fast",
+    fp32: bool = False,
+    allow_unproven: bool = False,
+    rules: Mapping[str, bool | int | float] | None = None,
+    live_budget: int = 100,
+    compile_budget: int = 100,
+    watchdog_s: float | None = 30.0,
+    temp_dir: str | os.PathLike[str] | None = None,
+) -> Device:
+    """Open a device.
+
+    kind            ``"auto"`` (the real ANE where there is one, else the emulator; ``facts["why"]`` says why),
+                    ``"ane"``, ``"emulator"``, or ``"emulator:m1"`` with a profile
+    profile         emulator: a name of ``profiles()`` (default m4) or the path of a ``.profile`` file
+    executor        emulator: ``"fast"``, ``"reference"`` or ``"audit"``
+    fp32            emulator: fp16 is read as fp32 everywhere, so nothing is rounded
+    allow_unproven  let operations without direct evidence compile, with a warning
+    rules           emulator: switches over the profile, ``{"border-width": False, "axis-cap": 16384}``
+    live_budget     programs loaded at once in this process; one more is a ``BudgetError``
+    compile_budget  compiles in the life of this process; one more is a ``BudgetError``
+    watchdog_s      an evaluation that takes longer poisons the device; None: wait for ever
+    temp_dir        real ANE: where program directories go
+    """
+    kind, _, named = kind.partition(":")
+    if named and profile and named != profile:
+        raise ArgumentError(f"two profiles: {named!r} in the kind and profile={profile!r}")
+    for name, budget in (("live_budget", live_budget), ("compile_budget", compile_budget)):
+        if not 1 <= budget < 2**32:
+            raise ArgumentError(f"{name} is {budget}; it must be at least 1")
+    return Device(
+        _device.open(
+            _one_of("kind", kind, _KINDS),
+            named or profile or "",
+            _one_of("executor", executor, _EXECUTORS),
+            fp32,
+            allow_unproven,
+            _switches(rules or {}),
+            live_budget,
+            compile_budget,
+            _NO_WATCHDOG if watchdog_s is None else max(1, _milliseconds("watchdog_s", watchdog_s)),
+            os.fspath(temp_dir) if temp_dir else "",
+        )
+    )
+
+
+def real_available() -> tuple[bool, str]:
+    """Is a real ANE usable here, and why (not)?"""
+    return _device.real_available()
+
+
+def backends() -> tuple[str, ...]:
+    """The back ends in this build: ``("emulator",)`` or ``("apple", "emulator")``."""
+    return tuple(_device.backends().split(","))
+
+
+def version() -> str:
+    """The version of the native library."""
+    return _device.version
+
+
+@cache
+def profiles() -> tuple[str, ...]:
+    """Names of the emulator's built-in profiles."""
+    return tuple(_device.profiles().split(","))
+
+
+@cache
+def operation_table() -> dict[str, Any]:
+    """The emulator's operations: name -> arguments and evidence."""
+    table: dict[str, Any] = json.loads(_device.operation_table())
+    return table
+
+
+@cache
+def rule_table() -> dict[str, Any]:
+    """The rules a profile may hold: name -> summary, source, stage, error."""
+    table: dict[str, Any] = json.loads(_device.rule_table())
+    return table
+
+
+def _one_of(what: str, value: str, known: Mapping[str, int]) -> int:
+    if value not in known:
+        raise ArgumentError(f"{what} is {value!r}; it must be one of {', '.join(map(repr, known))}")
+    return known[value]
+
+
+def _block_argument(name: str, value: int | None) -> None:
+    if value is not None and not 0 <= value < 2**63:
+        raise ArgumentError(f"{name} is {value}; it must not be negative")
+
+
+def _milliseconds(name: str, seconds: float) -> int:
+    if not 0 <= seconds < _NO_WATCHDOG / 1000:
+        raise ArgumentError(f"{name} is {seconds}; it must be a number of seconds, not negative")
+    return round(seconds * 1000)
+
+
+def _switches(rules: Mapping[str, bool | int | float]) -> str:
+    def setting(value: bool | int | float) -> str:
+        return ("on" if value else "off") if isinstance(value, bool) else repr(value)
+
+    return ",".join(f"{name}={setting(value)}" for name, value in rules.items())
+
+
+def _elements(port: Port, view: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """A port on its locked surface, as an array of the port's shape whose rows may stand apart."""
+    import numpy as np
+
+    dtype = np.dtype(_DTYPES.get(port.dtype, port.dtype))
+    strides = [dtype.itemsize] * len(port.shape)
+    for axis in reversed(range(len(port.shape) - 1)):
+        last = axis == len(port.shape) - 2
+        strides[axis] = port.row_stride if last else strides[axis + 1] * port.shape[axis + 1]
+    elements = view[: port.bytes].view(dtype)
+    return np.lib.stride_tricks.as_strided(elements, port.shape, strides, writeable=view.flags.writeable)
+
+
+def _store(surface: Surface, port: Port, array: npt.ArrayLike) -> None:
+    import numpy as np
+
+    values = np.asarray(array)
+    if values.shape != port.shape:
+        raise ArgumentError(f"input {port.name!r} has shape {values.shape}; expected {port.shape}")
+    with surface.lock(write=True) as view:
+        target = _elements(port, view)
+        if not np.can_cast(values.dtype, target.dtype, casting="same_kind"):
+            raise ArgumentError(f"input {port.name!r} is {values.dtype}; it cannot stand for {port.dtype}")
+        with np.errstate(over="ignore"):  # overflow to infinity is what the device's own conversion does
+            np.copyto(target, values, casting="same_kind")
+
+
+def _fetch(surface: Surface, port: Port) -> npt.NDArray[Any]:
+    import numpy as np
+
+    with surface.lock() as view:
+        return np.array(_elements(port, view))

@@ -1,0 +1,27 @@
+// Errors as exceptions: which class, and how it reads, is decided in anetrain/errors.py.
+#include <cstring>
+
+#include "device_bindings.h"
+
+namespace anetrain {
+
+void raise(const ane_error &error) {
+  const py::object make = py::module_::import("anetrain.errors").attr("from_record");
+  const auto text = [](const char *bytes) {  // may quote any bytes of a bad program
+    return py::reinterpret_steal<py::object>(
+        PyUnicode_DecodeUTF8(bytes, static_cast<Py_ssize_t>(strlen(bytes)), "replace"));
+  };
+  const py::object exception = make(static_cast<int>(error.status), error.code, text(error.domain), text(error.text),
+                                    text(error.detail), text(error.rule), error.line, error.column, text(error.label));
+  PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception.ptr())), exception.ptr());
+  throw py::error_already_set();
+}
+
+void raise_argument(const std::string &detail) {
+  ane_error error{};
+  error.status = ANE_BAD_ARGUMENT;
+  strncpy(error.detail, detail.c_str(), sizeof error.detail - 1);
+  raise(error);
+}
+
+}  // namespace anetrain

@@ -1,0 +1,118 @@
+// Program and Request: compile, ports, binding, run.
+#include <deque>
+#include <vector>
+
+#include "device_bindings.h"
+
+namespace anetrain {
+
+// Blobs as the C interface wants them; the Python buffers stay locked for the length of the call.
+class Blobs {
+ public:
+  explicit Blobs(const py::dict &blobs) {
+    for (const auto &[path, data] : blobs) {
+      paths_.push_back(py::cast<std::string>(path));
+      buffers_.push_back(py::reinterpret_borrow<py::buffer>(data).request());
+      const py::buffer_info &buffer = buffers_.back();
+      if (PyBuffer_IsContiguous(buffer.view(), 'C') == 0)
+        raise_argument("blob '" + paths_.back() + "' is not contiguous: copy it to bytes");
+      list_.push_back({paths_.back().c_str(), buffer.ptr, static_cast<size_t>(buffer.size * buffer.itemsize)});
+    }
+  }
+  const ane_blob *data() const { return list_.data(); }
+  size_t size() const { return list_.size(); }
+
+ private:
+  std::deque<std::string> paths_;  // addresses must not change
+  std::deque<py::buffer_info> buffers_;
+  std::vector<ane_blob> list_;
+};
+
+static Program compile(const Device &device, const py::bytes &text, const py::dict &blobs, const std::string &label) {
+  const Blobs files(blobs);
+  const std::string_view mil = text;
+  ane_program *program = nullptr;
+  call([&](ane_error *error) {
+    return ane_program_create(device.handle.get(), mil.data(), mil.size(), files.data(), files.size(), label.c_str(),
+                              &program, error);
+  });
+  Program result;
+  result.handle.reset(program);
+  return result;
+}
+
+// (name, dtype, shape, bytes, row stride, plane stride) of each port, in device order.
+static py::list ports(const Program &program, bool output) {
+  py::list list;
+  for (size_t i = 0; i < ane_program_port_count(program.handle.get(), output); i++) {
+    ane_port port;
+    call([&](ane_error *error) { return ane_program_port(program.handle.get(), output, i, &port, error); });
+    py::tuple shape(static_cast<size_t>(port.rank));
+    for (int axis = 0; axis < port.rank; axis++) shape[static_cast<size_t>(axis)] = port.shape[axis];
+    list.append(py::make_tuple(port.name, port.dtype, shape, port.bytes, port.row_stride, port.plane_stride));
+  }
+  return list;
+}
+
+static void unload(const Program &program) {
+  call([&](ane_error *error) { return ane_program_unload(program.handle.get(), error); });
+}
+
+struct Bindings {
+  std::deque<std::string> names;
+  std::vector<ane_binding> list;
+  explicit Bindings(const py::dict &surfaces) {
+    for (const auto &[name, surface] : surfaces) {
+      names.push_back(py::cast<std::string>(name));
+      list.push_back({names.back().c_str(), py::cast<const Surface &>(surface).handle.get()});
+    }
+  }
+};
+
+static Request request(const Program &program, const py::dict &inputs, const py::dict &outputs) {
+  const Bindings in(inputs), out(outputs);
+  ane_request *made = nullptr;
+  call([&](ane_error *error) {
+    return ane_request_create(program.handle.get(), in.list.data(), in.list.size(), out.list.data(), out.list.size(),
+                              &made, error);
+  });
+  Request result;
+  result.handle.reset(made);
+  return result;
+}
+
+static std::vector<ane_surface *> handles(const py::list &surfaces) {
+  std::vector<ane_surface *> list;
+  for (const auto &surface : surfaces) list.push_back(py::cast<const Surface &>(surface).handle.get());
+  return list;
+}
+
+static Request request_positional(const Program &program, const py::list &inputs, const py::list &outputs) {
+  const std::vector<ane_surface *> in = handles(inputs), out = handles(outputs);
+  ane_request *made = nullptr;
+  call([&](ane_error *error) {
+    return ane_request_create_positional(program.handle.get(), in.data(), in.size(), out.data(), out.size(), &made,
+                                         error);
+  });
+  Request result;
+  result.handle.reset(made);
+  return result;
+}
+
+static void run(const Request &request) {
+  call([&](ane_error *error) { return ane_evaluate(request.handle.get(), error); });
+}
+
+void bind_program(py::module_ &module) {
+  py::class_<Program>(module, "Program")
+      .def("ports", ports)
+      .def("report", [](const Program &program) { return ane_program_report(program.handle.get()); })
+      .def("unload", unload)
+      .def("request", request)
+      .def("request_positional", request_positional);
+  py::class_<Request>(module, "Request").def("run", run);
+  // Here and not in device_device.cpp: it makes a Program.
+  module.def("compile", compile);
+}
+
+}  // namespace anetrain

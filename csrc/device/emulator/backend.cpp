@@ -1,0 +1,328 @@
+// The emulated ANE behind backend.h: text and blobs -> checked graph -> rules -> executor; surfaces are plain memory.
+#include "../backend.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+
+#include "../error.h"
+#include "../json.h"
+#include "border.h"
+#include "executor.h"
+#include "frontend.h"
+#include "profile.h"
+#include "report.h"
+
+using namespace ane;
+
+struct ane_backend_device {
+  Profile profile;
+  ane_executor executor = ANE_EXECUTOR_FAST;
+  bool fp32 = false, allow_unproven = false;
+  bool has_evaluate_rules = false;  // keeps the usual evaluation free of rule look-ups
+  std::string facts;
+  // An emulated device is an engine of its own: its limits count what was done on it.
+  std::mutex load_mutex;
+  LoadState load;  // guarded by load_mutex
+  std::atomic<bool> tile_poisoned{false};
+  std::atomic<uint64_t> objects{0};
+};
+
+struct ane_backend_surface {
+  ane_backend_device *device;
+  uint8_t *base;
+  size_t bytes, mapped_bytes;
+  SurfaceImage image;
+};
+
+struct ane_backend_program {
+  ane_backend_device *device = nullptr;
+  std::shared_ptr<const Graph> graph;
+  std::unique_ptr<Executor> executor;  // null once unloaded
+  uint64_t weight_bytes = 0;
+  std::vector<Port> inputs, outputs;
+  std::vector<ane_port> input_ports, output_ports;  // as the layer above sees them
+  std::string report;
+};
+
+struct ane_backend_request {
+  // A padded port: the executor sees `dense`, the surface has the rows 64 bytes apart.
+  struct Padded {
+    const Port *port;
+    uint8_t *surface;
+    std::vector<uint8_t> dense;
+  };
+  ane_backend_program *program = nullptr;
+  std::vector<BoundSurface> inputs, outputs;  // declared order, as the executor wants them
+  std::vector<Padded> padded_inputs, padded_outputs;
+  SurfaceSizes sizes;
+  std::string too_small;  // why the engine would refuse the surfaces; "" when it would not
+};
+
+namespace {
+
+constexpr const char *kExecutorNames[] = {"fast", "reference", "audit"};
+
+// The one place where a failure inside the emulator becomes an ane_error.
+ane_status report_failure(const DeviceError &failure, ane_error *error) {
+  ane_fail_as(error, failure.status, failure.domain.c_str(), failure.code, failure.text.c_str(), "%s",
+              failure.detail.c_str());
+  if (error) {
+    strncpy(error->rule, failure.rule.c_str(), sizeof error->rule - 1);
+    error->line = failure.pos.line;
+    error->column = failure.pos.column;
+  }
+  return failure.status;
+}
+
+template <class Body>
+ane_status emulated(ane_error *error, Body &&body) {
+  return guarded(error, [&]() -> ane_status {
+    try {
+      return body();
+    } catch (const DeviceError &failure) {
+      return report_failure(failure, error);
+    }
+  });
+}
+
+// ---------------------------------------------------------------- device
+
+std::string describe(const ane_backend_device &device) {
+  return JsonObject()
+      .add("profile", device.profile.field("name"))
+      .add("executor", kExecutorNames[device.executor])
+      .add("fp32", device.fp32)
+      .add("allow_unproven", device.allow_unproven)
+      .merge(device.profile.facts_json())
+      .text();
+}
+
+ane_status open_device(const ane_options *options, ane_backend_device **result, ane_error *error) {
+  return emulated(error, [&] {
+    auto device = std::make_unique<ane_backend_device>();
+    device->profile = Profile::load(options->profile && *options->profile ? options->profile : "m4");
+    if (options->rules) device->profile.apply_switches(options->rules);
+    device->executor = options->executor;
+    device->fp32 = options->fp32;
+    device->allow_unproven = options->allow_unproven;
+    device->has_evaluate_rules = device->profile.any_on(Stage::Evaluate);
+    device->facts = describe(*device);
+    *result = device.release();
+    return ANE_OK;
+  });
+}
+
+void close_device(ane_backend_device *device) { delete device; }
+const char *device_facts(ane_backend_device *device) { return device->facts.c_str(); }
+uint64_t live_objects(ane_backend_device *device) { return device->objects; }
+
+// ---------------------------------------------------------------- surfaces
+
+ane_status create_surface(ane_backend_device *device, size_t bytes, ane_backend_surface **result, ane_error *error) {
+  return emulated(error, [&] {
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), mapped = (bytes + page - 1) / page * page;
+    void *base = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+      return ane_fail(error, ANE_SURFACE_ERROR, "no memory for a surface of %zu bytes: %s", bytes, strerror(errno));
+    *result = new ane_backend_surface{device, static_cast<uint8_t *>(base), bytes, mapped, {}};
+    device->objects++;
+    return ANE_OK;
+  });
+}
+
+void destroy_surface(ane_backend_surface *surface) {
+  munmap(surface->base, surface->mapped_bytes);
+  surface->device->objects--;
+  delete surface;
+}
+
+void *surface_base(ane_backend_surface *surface) { return surface->base; }
+// Plain memory needs no lock of its own; the layer above keeps CPU and engine apart.
+ane_status lock_surface(ane_backend_surface *, bool, ane_error *) { return ANE_OK; }
+
+// ---------------------------------------------------------------- programs
+
+std::unique_ptr<Executor> make_executor(const ane_backend_device &device, std::shared_ptr<const Graph> graph) {
+  const ExecutorOptions options{&device.profile};
+  switch (device.executor) {
+    case ANE_EXECUTOR_REFERENCE: return make_reference_executor(std::move(graph), options);
+    case ANE_EXECUTOR_AUDIT: return make_audit_executor(std::move(graph), options);
+    default: return make_fast_executor(std::move(graph), options);
+  }
+}
+
+BlobFiles blob_files(const ane_blob *blobs, size_t count) {
+  BlobFiles files;
+  for (size_t i = 0; i < count; i++)
+    files[blobs[i].path] = {static_cast<const uint8_t *>(blobs[i].data), blobs[i].bytes};
+  return files;
+}
+
+// Takes a place among the loaded programs, as the load-stage rules allow.
+void load(ane_backend_device &device, const Graph &graph, uint64_t weight_bytes) {
+  std::lock_guard lock(device.load_mutex);
+  check_load(graph, device.profile, device.load);
+  device.load.live_programs++;
+  device.load.live_weight_bytes += weight_bytes;
+}
+
+void count_compile(ane_backend_device &device) {
+  std::lock_guard lock(device.load_mutex);
+  device.load.lifetime_compiles++;
+}
+
+void unload(ane_backend_program &program) {
+  std::lock_guard lock(program.device->load_mutex);
+  program.device->load.live_programs--;
+  program.device->load.live_weight_bytes -= program.weight_bytes;
+  program.executor.reset();
+}
+
+std::vector<ane_port> public_ports(const std::vector<Port> &ports) {
+  std::vector<ane_port> list;
+  for (const Port &port : ports) list.push_back(port.port);
+  return list;
+}
+
+std::unique_ptr<ane_backend_program> compile(ane_backend_device &device, const char *mil, size_t mil_bytes,
+                                             const BlobFiles &files) {
+  auto program = std::make_unique<ane_backend_program>();
+  program->device = &device;
+  FrontendOptions frontend;
+  frontend.fp32 = device.fp32;
+  auto graph = std::make_shared<const Graph>(compile_text(mil, mil_bytes, files, frontend));
+  std::vector<std::string> warnings;
+  check_rules(*graph, device.profile, device.allow_unproven, &warnings);
+  program->graph = graph;
+  program->inputs = device_ports(*graph, graph->inputs);
+  program->outputs = device_ports(*graph, graph->outputs);
+  program->input_ports = public_ports(program->inputs);
+  program->output_ports = public_ports(program->outputs);
+  program->weight_bytes = baked_weight_bytes(*graph);
+  program->executor = make_executor(device, graph);
+  program->report = report_json(*graph, warnings, kExecutorNames[device.executor], *program->executor);
+  return program;
+}
+
+ane_status create_program(ane_backend_device *device, const char *mil, size_t mil_bytes, const ane_blob *blobs,
+                          size_t blob_count, const char *, ane_status (*before_compile)(void *, ane_error *),
+                          void *context, ane_backend_program **result, ane_backend_program_info *info,
+                          ane_error *error) {
+  return emulated(error, [&]() -> ane_status {
+    if (const ane_status status = before_compile(context, error)) return status;
+    auto program = compile(*device, mil, mil_bytes, blob_files(blobs, blob_count));
+    load(*device, *program->graph, program->weight_bytes);
+    count_compile(*device);
+    device->objects++;
+    *info = {program->input_ports.data(),
+             program->output_ports.data(),
+             program->inputs.size(),
+             program->outputs.size(),
+             false,
+             program->report.c_str()};
+    *result = program.release();
+    return ANE_OK;
+  });
+}
+
+ane_status unload_program(ane_backend_program *program, ane_error *error) {
+  return emulated(error, [&] {
+    unload(*program);
+    return ANE_OK;
+  });
+}
+
+void destroy_program(ane_backend_program *program) {
+  program->device->objects--;
+  delete program;
+}
+
+// ---------------------------------------------------------------- requests
+
+// One side of a request: the surfaces in declared order, padded ports through a dense copy.
+void bind(const std::vector<Port> &ports, ane_backend_surface *const *surfaces, const char *side,
+          ane_backend_request &request, std::vector<BoundSurface> &bound,
+          std::vector<ane_backend_request::Padded> &padded, std::vector<size_t> &sizes) {
+  bound.resize(ports.size());
+  sizes.resize(ports.size());
+  padded.reserve(ports.size());  // `dense` must not move
+  for (size_t i = 0; i < ports.size(); i++) {
+    const Port &port = ports[i];
+    ane_backend_surface &surface = *surfaces[i];
+    sizes[port.declared] = surface.bytes;
+    if (surface.bytes < port.port.bytes && request.too_small.empty())
+      request.too_small = format("the surface of %s '%s' has %zu bytes; it needs %zu", side, port.port.name,
+                                 surface.bytes, port.port.bytes);
+    BoundSurface &target = bound[port.declared];
+    if (port.is_padded()) {
+      padded.push_back({&port, surface.base, std::vector<uint8_t>(port.dense_bytes())});
+      target = {padded.back().dense.data(), port.dense_bytes(), 0, nullptr};
+    } else {
+      target = {surface.base, surface.bytes, 0, &surface.image};
+    }
+  }
+}
+
+ane_status create_request(ane_backend_program *program, ane_backend_surface *const *inputs, size_t,
+                          ane_backend_surface *const *outputs, size_t, ane_backend_request **result, ane_error *error) {
+  return emulated(error, [&] {
+    auto request = std::make_unique<ane_backend_request>();
+    request->program = program;
+    bind(program->inputs, inputs, "input", *request, request->inputs, request->padded_inputs, request->sizes.inputs);
+    bind(program->outputs, outputs, "output", *request, request->outputs, request->padded_outputs,
+         request->sizes.outputs);
+    program->device->objects++;
+    *result = request.release();
+    return ANE_OK;
+  });
+}
+
+void destroy_request(ane_backend_request *request) {
+  request->program->device->objects--;
+  delete request;
+}
+
+ane_status evaluate(ane_backend_request *request, const uint64_t *input_seeds, ane_error *error) {
+  return emulated(error, [&] {
+    ane_backend_program &program = *request->program;
+    ane_backend_device &device = *program.device;
+    if (!request->too_small.empty()) evaluation_failed(0x1d, 0x9, request->too_small);
+    if (device.has_evaluate_rules)
+      check_evaluation(*program.graph, device.profile, request->sizes, device.tile_poisoned);
+    for (size_t i = 0; i < program.inputs.size(); i++)
+      request->inputs[program.inputs[i].declared].seed = input_seeds[i];
+    for (auto &input : request->padded_inputs) pack_rows(*input.port, input.surface, input.dense.data());
+    program.executor->run(request->inputs, request->outputs);
+    for (auto &output : request->padded_outputs) unpack_rows(*output.port, output.dense.data(), output.surface);
+    return ANE_OK;
+  });
+}
+
+}  // namespace
+
+const ane_backend *ane_emulator_backend(void) {
+  static const ane_backend backend = {
+      .name = "emulator",
+      .can_hang = false,
+      .open = open_device,
+      .close = close_device,
+      .facts = device_facts,
+      .live_objects = live_objects,
+      .surface_create = create_surface,
+      .surface_destroy = destroy_surface,
+      .surface_base = surface_base,
+      .surface_lock = lock_surface,
+      .surface_unlock = lock_surface,
+      .program_create = create_program,
+      .program_unload = unload_program,
+      .program_destroy = destroy_program,
+      .request_create = create_request,
+      .request_destroy = destroy_request,
+      .evaluate = evaluate,
+  };
+  return &backend;
+}
