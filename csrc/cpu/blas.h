@@ -20,12 +20,11 @@ void anecpu_sgemm_batched(size_t batch, bool transpose_a, bool transpose_b, size
                           const float *a, size_t lda, size_t a_step, const float *b, size_t ldb, size_t b_step,
                           float beta, float *c, size_t ldc, size_t c_step);
 
-/* The same in the calling thread only: for use inside anecpu_parallel_for. */
+/* The same in the calling thread only (on Apple: Accelerate decides): for use inside anecpu_parallel_for. */
 void anecpu_sgemm_serial(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha, const float *a,
                          size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
-const char *anecpu_blas_name(void);    /* "OpenBLAS 0.3.34 SkylakeX", "Accelerate" */
-const char *anecpu_cpu_features(void); /* "avx512f avx2 f16c fma", "neon fp16" */
+const char *anecpu_blas_name(void); /* "OpenBLAS 0.3.34 SkylakeX", "Accelerate" */
 
 #ifdef __cplusplus
 }

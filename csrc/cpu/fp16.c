@@ -1,0 +1,240 @@
+// Chooses the version for this CPU, cuts the work over the threads, and walks strides.
+#include "fp16.h"
+#include "cpu_features.h"
+#include "fp16_versions.h"
+#include "threads.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+enum {
+  kGrain = 16 * 1024,              // elements that are worth a thread
+  kStreamFrom = 16 * 1024 * 1024,  // bytes written, from where the target cannot stay in the caches
+  kBlock = 32,                     // a transposed block: whole cache lines on both sides, both in the first cache
+  kTile = 8,                       // what a version's tile functions do at once
+  kBuffer = 512,                   // elements gathered before a conversion, scattered after it
+};
+
+// --- The choice ---
+
+static const Fp16Version *const kVersions[] = {
+// Best first.
+#if defined(__x86_64__)
+    &anecpu_fp16_avx512, &anecpu_fp16_f16c,
+#elif defined(__aarch64__)
+    &anecpu_fp16_neon,
+#endif
+    &anecpu_fp16_scalar};
+enum { kVersionCount = sizeof kVersions / sizeof *kVersions };
+
+static bool cpu_runs(const Fp16Version *version) {
+#if defined(__x86_64__)
+  if (version == &anecpu_fp16_avx512) return anecpu_has_avx512();
+  if (version == &anecpu_fp16_f16c) return anecpu_has_avx2();
+#endif
+  (void)version;
+  return true;
+}
+
+static _Atomic(const Fp16Version *) selected_version;
+
+static const Fp16Version *selected(void) {
+  const Fp16Version *version = atomic_load_explicit(&selected_version, memory_order_acquire);
+  for (size_t i = 0; !version; ++i)
+    if (cpu_runs(kVersions[i])) version = kVersions[i];
+  atomic_store_explicit(&selected_version, version, memory_order_release);
+  return version;
+}
+
+int anecpu_fp16_select(const char *name) {
+  for (size_t i = 0; i < kVersionCount; ++i) {
+    if (strcmp(kVersions[i]->name, name) != 0 || !cpu_runs(kVersions[i])) continue;
+    atomic_store_explicit(&selected_version, kVersions[i], memory_order_release);
+    return 1;
+  }
+  return 0;
+}
+
+const char *anecpu_fp16_selected(void) { return selected()->name; }
+
+// --- One job, in either direction. Pointers and strides are in bytes, so that it is written once. ---
+
+typedef struct {
+  const Fp16Version *version;
+  bool to_halves, stream;
+  ptrdiff_t source_size, target_size;  // of an element
+  const char *source;
+  char *target;
+  ptrdiff_t source_row, source_column, target_row, target_column;  // strides
+  size_t rows, columns;
+} Job;
+
+static const char *source_at(const Job *job, size_t row, size_t column) {
+  return job->source + (ptrdiff_t)row * job->source_row + (ptrdiff_t)column * job->source_column;
+}
+
+static char *target_at(const Job *job, size_t row, size_t column) {
+  return job->target + (ptrdiff_t)row * job->target_row + (ptrdiff_t)column * job->target_column;
+}
+
+static void convert_run(const Job *job, const void *source, void *target, size_t count) {
+  if (job->to_halves)
+    job->version->halves_from_floats(source, target, count, job->stream);
+  else
+    job->version->floats_from_halves(source, target, count, job->stream);
+}
+
+static void convert_tile(const Job *job, const void *source, void *target) {
+  const ptrdiff_t source_stride = job->source_row / job->source_size;
+  const ptrdiff_t target_stride = job->target_column / job->target_size;
+  if (job->to_halves)
+    job->version->tile_to_halves(source, source_stride, target, target_stride);
+  else
+    job->version->tile_to_floats(source, source_stride, target, target_stride);
+}
+
+static void convert_one(const Job *job, const void *source, void *target) {
+  if (job->to_halves)
+    *(uint16_t *)target = anecpu_half_from_float(*(const float *)source);
+  else
+    *(float *)target = anecpu_float_from_half(*(const uint16_t *)source);
+}
+
+// Bodies of parallel_for.
+
+static void part_of_one_run(void *context, size_t begin, size_t end) {
+  const Job *job = context;
+  convert_run(job, source_at(job, 0, begin), target_at(job, 0, begin), end - begin);
+}
+
+static void rows_as_runs(void *context, size_t begin, size_t end) {
+  const Job *job = context;
+  for (size_t row = begin; row < end; ++row)
+    convert_run(job, source_at(job, row, 0), target_at(job, row, 0), job->columns);
+}
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+static void transposed_tile(const Job *job, size_t row, size_t column, size_t rows, size_t columns) {
+  if (rows == kTile && columns == kTile) {
+    convert_tile(job, source_at(job, row, column), target_at(job, row, column));
+    return;
+  }
+  for (size_t j = column; j < column + columns; ++j)
+    for (size_t i = row; i < row + rows; ++i) convert_one(job, source_at(job, i, j), target_at(job, i, j));
+}
+
+// Source rows and target columns are contiguous. Consecutive blocks follow the target.
+static void transposed_blocks(void *context, size_t begin, size_t end) {
+  const Job *job = context;
+  const size_t blocks_down = (job->rows + kBlock - 1) / kBlock;
+  for (size_t block = begin; block < end; ++block) {
+    const size_t row = block % blocks_down * kBlock, column = block / blocks_down * kBlock;
+    const size_t last_row = smaller(row + kBlock, job->rows), last_column = smaller(column + kBlock, job->columns);
+    for (size_t i = row; i < last_row; i += kTile)
+      for (size_t j = column; j < last_column; j += kTile)
+        transposed_tile(job, i, j, smaller(kTile, last_row - i), smaller(kTile, last_column - j));
+  }
+}
+
+static void copy_strided(const char *source, ptrdiff_t source_step, char *target, ptrdiff_t target_step, ptrdiff_t size,
+                         size_t count) {
+  if (size == 2)
+    for (size_t i = 0; i < count; ++i, source += source_step, target += target_step)
+      *(uint16_t *)target = *(const uint16_t *)source;
+  else
+    for (size_t i = 0; i < count; ++i, source += source_step, target += target_step)
+      *(float *)target = *(const float *)source;
+}
+
+// Any strides: gathered, converted, scattered.
+static void rows_through_buffers(void *context, size_t begin, size_t end) {
+  const Job *job = context;
+  float floats[kBuffer];
+  uint16_t halves[kBuffer];
+  void *const gathered = job->to_halves ? (void *)floats : halves;
+  void *const converted = job->to_halves ? (void *)halves : floats;
+  for (size_t row = begin; row < end; ++row) {
+    for (size_t column = 0; column < job->columns; column += kBuffer) {
+      const size_t count = smaller(kBuffer, job->columns - column);
+      copy_strided(source_at(job, row, column), job->source_column, gathered, job->source_size, job->source_size,
+                   count);
+      convert_run(job, gathered, converted, count);
+      copy_strided(converted, job->target_size, target_at(job, row, column), job->target_column, job->target_size,
+                   count);
+    }
+  }
+}
+
+static void swap_axes(Job *job) {
+  const Job before = *job;
+  job->rows = before.columns, job->columns = before.rows;
+  job->source_row = before.source_column, job->source_column = before.source_row;
+  job->target_row = before.target_column, job->target_column = before.target_row;
+}
+
+static void run(Job *job) {
+  if (job->rows == 0 || job->columns == 0) return;
+  job->version = selected();
+  const bool columns_contiguous = job->source_column == job->source_size;
+  if (job->columns == 1 || (!columns_contiguous && job->source_row == job->source_size)) swap_axes(job);
+
+  const size_t row_grain = kGrain / smaller(job->columns, kGrain);
+  const ptrdiff_t columns = (ptrdiff_t)job->columns;
+  const bool source_runs = job->source_column == job->source_size, target_runs = job->target_column == job->target_size;
+  if (source_runs && target_runs) {
+    const bool dense = job->source_row == columns * job->source_size && job->target_row == columns * job->target_size;
+    if (job->rows > 1 && !dense) {
+      anecpu_parallel_for(job->rows, row_grain, rows_as_runs, job);
+      return;
+    }
+    const size_t count = job->rows * job->columns;
+    job->stream = count * (size_t)job->target_size >= kStreamFrom;
+    anecpu_parallel_for(count, kGrain, part_of_one_run, job);
+  } else if (source_runs && job->target_row == job->target_size) {
+    const size_t blocks = ((job->rows + kBlock - 1) / kBlock) * ((job->columns + kBlock - 1) / kBlock);
+    anecpu_parallel_for(blocks, kGrain / (kBlock * kBlock), transposed_blocks, job);
+  } else {
+    anecpu_parallel_for(job->rows, row_grain, rows_through_buffers, job);
+  }
+}
+
+void anecpu_halves_from_floats_2d(const float *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
+                                  uint16_t *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
+                                  size_t rows, size_t columns) {
+  run(&(Job){.to_halves = true,
+             .source_size = 4,
+             .target_size = 2,
+             .source = (const char *)source,
+             .target = (char *)target,
+             .source_row = source_row_stride * 4,
+             .source_column = source_column_stride * 4,
+             .target_row = target_row_stride * 2,
+             .target_column = target_column_stride * 2,
+             .rows = rows,
+             .columns = columns});
+}
+
+void anecpu_floats_from_halves_2d(const uint16_t *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
+                                  float *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
+                                  size_t rows, size_t columns) {
+  run(&(Job){.to_halves = false,
+             .source_size = 2,
+             .target_size = 4,
+             .source = (const char *)source,
+             .target = (char *)target,
+             .source_row = source_row_stride * 2,
+             .source_column = source_column_stride * 2,
+             .target_row = target_row_stride * 4,
+             .target_column = target_column_stride * 4,
+             .rows = rows,
+             .columns = columns});
+}
+
+void anecpu_halves_from_floats(const float *source, uint16_t *target, size_t count) {
+  anecpu_halves_from_floats_2d(source, (ptrdiff_t)count, 1, target, (ptrdiff_t)count, 1, 1, count);
+}
+
+void anecpu_floats_from_halves(const uint16_t *source, float *target, size_t count) {
+  anecpu_floats_from_halves_2d(source, (ptrdiff_t)count, 1, target, (ptrdiff_t)count, 1, 1, count);
+}

@@ -1,0 +1,61 @@
+// The conversions with F16C.
+#include "fp16.h"
+#include "fp16_versions.h"
+
+#include <immintrin.h>
+
+static inline __m128i eight_halves(const float *source) {
+  return _mm256_cvtps_ph(_mm256_loadu_ps(source), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+static inline __m128i load_halves(const uint16_t *source) { return _mm_loadu_si128((const __m128i *)source); }
+
+static void halves_from_floats(const float *source, uint16_t *target, size_t count, bool stream) {
+  size_t i = 0;
+  if (stream) {
+    for (; i < count && (uintptr_t)(target + i) % 16; ++i) target[i] = anecpu_half_from_float(source[i]);
+    for (; i + 8 <= count; i += 8) _mm_stream_si128((__m128i *)(target + i), eight_halves(source + i));
+    _mm_sfence();
+  }
+  for (; i + 8 <= count; i += 8) _mm_storeu_si128((__m128i *)(target + i), eight_halves(source + i));
+  for (; i < count; ++i) target[i] = anecpu_half_from_float(source[i]);
+}
+
+static void floats_from_halves(const uint16_t *source, float *target, size_t count, bool stream) {
+  size_t i = 0;
+  if (stream) {
+    for (; i < count && (uintptr_t)(target + i) % 32; ++i) target[i] = anecpu_float_from_half(source[i]);
+    for (; i + 8 <= count; i += 8) _mm256_stream_ps(target + i, _mm256_cvtph_ps(load_halves(source + i)));
+    _mm_sfence();
+  }
+  for (; i + 8 <= count; i += 8) _mm256_storeu_ps(target + i, _mm256_cvtph_ps(load_halves(source + i)));
+  for (; i < count; ++i) target[i] = anecpu_float_from_half(source[i]);
+}
+
+// Three perfect shuffles of the eight rows: afterwards rows[i] holds what was column i.
+static inline void transpose_8x8(__m128i rows[8]) {
+  for (int step = 0; step < 3; ++step) {
+    __m128i shuffled[8];
+    for (int i = 0; i < 4; ++i) {
+      shuffled[2 * i] = _mm_unpacklo_epi16(rows[i], rows[i + 4]);
+      shuffled[2 * i + 1] = _mm_unpackhi_epi16(rows[i], rows[i + 4]);
+    }
+    for (int i = 0; i < 8; ++i) rows[i] = shuffled[i];
+  }
+}
+
+static void tile_to_halves(const float *source, ptrdiff_t source_stride, uint16_t *target, ptrdiff_t target_stride) {
+  __m128i tile[8];
+  for (int i = 0; i < 8; ++i) tile[i] = eight_halves(source + i * source_stride);
+  transpose_8x8(tile);
+  for (int j = 0; j < 8; ++j) _mm_storeu_si128((__m128i *)(target + j * target_stride), tile[j]);
+}
+
+static void tile_to_floats(const uint16_t *source, ptrdiff_t source_stride, float *target, ptrdiff_t target_stride) {
+  __m128i tile[8];
+  for (int i = 0; i < 8; ++i) tile[i] = load_halves(source + i * source_stride);
+  transpose_8x8(tile);
+  for (int j = 0; j < 8; ++j) _mm256_storeu_ps(target + j * target_stride, _mm256_cvtph_ps(tile[j]));
+}
+
+const Fp16Version anecpu_fp16_f16c = {"f16c", halves_from_floats, floats_from_halves, tile_to_halves, tile_to_floats};

@@ -1,0 +1,26 @@
+// What one instruction set brings to the conversions; fp16.c chooses among them, adds threads and walks strides.
+#ifndef ANETRAIN_FP16_VERSIONS_H
+#define ANETRAIN_FP16_VERSIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+  const char *name;
+  // Contiguous. `stream`: the target is far larger than the caches, so write around them.
+  void (*halves_from_floats)(const float *source, uint16_t *target, size_t count, bool stream);
+  void (*floats_from_halves)(const uint16_t *source, float *target, size_t count, bool stream);
+  // Eight by eight, transposed: source[i * source_stride + j] -> target[j * target_stride + i].
+  void (*tile_to_halves)(const float *source, ptrdiff_t source_stride, uint16_t *target, ptrdiff_t target_stride);
+  void (*tile_to_floats)(const uint16_t *source, ptrdiff_t source_stride, float *target, ptrdiff_t target_stride);
+} Fp16Version;
+
+extern const Fp16Version anecpu_fp16_scalar;
+#if defined(__x86_64__)
+extern const Fp16Version anecpu_fp16_f16c, anecpu_fp16_avx512;
+#elif defined(__aarch64__)
+extern const Fp16Version anecpu_fp16_neon;
+#endif
+
+#endif

@@ -1,0 +1,129 @@
+"""How native sources are found and compiled, for the library (setup.py) and the native tests (scripts/native_tests.py).
+
+What is compiled, and with which flags, follows from a file's place and name:
+    csrc/cpu, csrc/device            into the library (the C interface, installed with its header)
+    csrc/device/apple/*.m            macOS on Apple silicon only
+    *_avx2.*, *_avx512.*             x86-64 only, for CPUs that have it (chosen at run time)
+    *_neon.*                         arm64 only
+Objects are kept with their dependencies, so a second build compiles only what changed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+CSRC = Path(__file__).parent.resolve()
+APPLE = sys.platform == "darwin"
+MACHINE = os.environ.get("ARCHFLAGS", "").split()[-1:] or [platform.machine()]
+ARM64 = MACHINE[0] in ("arm64", "aarch64")
+APPLE_ANE = APPLE and ARM64
+APPLE_TARGET = ["-arch", MACHINE[0], "-mmacosx-version-min=15.0"]
+
+WARNINGS = ["-Wall", "-Wextra"]
+# Contraction would make results depend on the compiler; the executors promise equal bits.
+COMMON = ["-O3", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+LANGUAGE = {
+    ".c": ["-std=gnu11"],
+    ".cpp": ["-std=gnu++20", "-fvisibility-inlines-hidden"],
+    ".m": ["-fno-objc-arc", "-fobjc-exceptions"],
+}
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
+
+
+def instruction_set_flags(source: Path) -> list[str] | None:
+    """Flags for a file that is written for one instruction set; None where this machine has no use for it."""
+    for suffix, flags in (("_avx512", AVX512), ("_avx2", AVX2)):
+        if source.stem.endswith(suffix):
+            return None if ARM64 else flags
+    if source.stem.endswith("_neon"):
+        return [] if ARM64 else None
+    return []
+
+
+def native_sources() -> list[Path]:
+    folders = [CSRC / "cpu", CSRC / "device"]
+    sources = [p for f in folders for p in f.rglob("*") if p.suffix in LANGUAGE]
+    if not APPLE_ANE:
+        sources = [p for p in sources if "apple" not in p.relative_to(CSRC).parts]
+    return sorted(p for p in sources if instruction_set_flags(p) is not None)
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def embed_profiles(target: Path) -> None:
+    """Chip profiles are data files; the library carries them so that a C program needs no path."""
+    lines = ["// Generated from csrc/device/emulator/profiles.\n"]
+    for profile in sorted((CSRC / "device/emulator/profiles").glob("*.profile")):
+        lines.append(f'{{"{profile.stem}", R"PROFILE({profile.read_text()})PROFILE"}},\n')
+    write_if_changed(target / "builtin_profiles.inc", "".join(lines))
+
+
+class Compiler:
+    """Compiles files of csrc/ into objects under `work`; `extra_flags` come last."""
+
+    def __init__(self, work: Path, version: str, extra_flags: Iterable[str] = ()) -> None:
+        self.work = work
+        self.generated = work / "generated"
+        self.flags = [*COMMON, *WARNINGS, f"-I{CSRC}", f"-I{self.generated}", f'-DANETRAIN_VERSION="{version}"']
+        self.cc = os.environ.get("CC", "cc")
+        self.cxx = os.environ.get("CXX", "c++")
+        self.openblas: Path | None = None  # the file to link to and to ship; Apple has Accelerate
+        if APPLE:
+            self.flags += [*APPLE_TARGET, "-DANETRAIN_ACCELERATE"]
+        elif sys.platform == "linux":
+            import scipy_openblas32  # build requirement: copied beside our library, never a run-time dependency
+
+            self.flags += [f"-I{scipy_openblas32.get_include_dir()}", "-DANETRAIN_OPENBLAS", "-pthread"]
+            self.openblas = Path(scipy_openblas32.get_lib_dir()) / "libscipy_openblas.so"
+        else:
+            raise SystemExit("anetrain builds on macOS and Linux; this is " + sys.platform)
+        if APPLE_ANE:
+            self.flags += ["-DANETRAIN_APPLE"]
+        self.flags += extra_flags
+
+    def compile_all(self, sources: Iterable[Path]) -> list[Path]:
+        embed_profiles(self.generated)
+        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
+            return list(pool.map(self.compile, sources))
+
+    def compile(self, source: Path) -> Path:
+        target = self.work / "objects" / source.relative_to(CSRC).with_suffix(source.suffix + ".o")
+        compiler = self.cxx if source.suffix == ".cpp" else self.cc
+        flags = [*LANGUAGE[source.suffix], *self.flags, *(instruction_set_flags(source) or [])]
+        command = [compiler, *flags, "-MMD", "-c", str(source), "-o", str(target)]
+        if self.is_current(target, command):
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        print("compile", source.relative_to(CSRC), flush=True)
+        subprocess.run(command, check=True)
+        target.with_suffix(".cmd").write_text("\n".join(command))
+        return target
+
+    @staticmethod
+    def is_current(target: Path, command: list[str]) -> bool:
+        dependencies, recorded = target.with_suffix(".d"), target.with_suffix(".cmd")
+        if not (target.exists() and dependencies.exists() and recorded.exists()):
+            return False
+        if recorded.read_text() != "\n".join(command):
+            return False
+        built = target.stat().st_mtime
+        files = dependencies.read_text().replace("\\\n", " ").split(":", 1)[1].split()
+        return all(Path(f).exists() and Path(f).stat().st_mtime <= built for f in files)
+
+    def libraries(self) -> list[str]:
+        """What the objects need at link time, beside OpenBLAS."""
+        if not APPLE:
+            return ["-pthread", "-ldl"]
+        ane = ["-framework", "Foundation", "-framework", "IOSurface", "-lobjc"] if APPLE_ANE else []
+        return [*APPLE_TARGET, "-framework", "Accelerate", *ane]

@@ -1,0 +1,69 @@
+"""Builds the native sources and csrc/tests/test_*.cpp into one program, under sanitizers, and runs it.
+
+Example:
+    python scripts/native_tests.py --sanitize thread --filter threads
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "csrc"))
+from native_build import CSRC, Compiler, native_sources  # noqa: E402
+
+SANITIZERS = ("none", "address", "undefined", "thread")
+OPTIONS = {
+    "ASAN_OPTIONS": "strict_string_checks=1:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1",
+}
+
+
+def sanitizer_flags(names: list[str]) -> list[str]:
+    if names == ["none"]:
+        return []
+    return ["-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", f"-fsanitize={','.join(names)}"]
+
+
+def build(sanitizers: list[str], work: Path) -> Path:
+    """The test program; only what changed is compiled."""
+    flags = sanitizer_flags(sanitizers)
+    compiler = Compiler(work, "test", flags)
+    tests = [CSRC / "tests" / "main.cpp", *sorted((CSRC / "tests").glob("test_*.cpp"))]
+    archive, program = work / "libnative.a", work / "native_tests"
+    archive.unlink(missing_ok=True)
+    # From an archive the program takes only what its tests need.
+    subprocess.run(["ar", "rcs", str(archive), *map(str, compiler.compile_all(native_sources()))], check=True)
+    objects = [*compiler.compile_all(tests), archive]
+    openblas = [str(compiler.openblas), f"-Wl,-rpath,{compiler.openblas.parent}"] if compiler.openblas else []
+    command = [compiler.cxx, *flags, "-o", str(program), *map(str, objects), *openblas, *compiler.libraries()]
+    subprocess.run(command, check=True)
+    return program
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--sanitize", default="address,undefined", help=f"one or more of {', '.join(SANITIZERS)} (default: %(default)s)"
+    )
+    parser.add_argument("--filter", default="", help="run only tests whose file.test name contains this")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "native_tests", help="where objects are kept")
+    arguments = parser.parse_args()
+    sanitizers = sorted(arguments.sanitize.split(","))
+    unknown = set(sanitizers) - set(SANITIZERS)
+    if unknown or ("none" in sanitizers and len(sanitizers) > 1):
+        parser.error(f"--sanitize {arguments.sanitize}: expected none, or some of {', '.join(SANITIZERS[1:])}")
+    try:
+        program = build(sanitizers, arguments.work / "-".join(sanitizers))
+    except subprocess.CalledProcessError as error:  # the compiler has said why
+        return int(error.returncode)
+    return subprocess.run([str(program), arguments.filter], env={**OPTIONS, **os.environ}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
