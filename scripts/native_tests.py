@@ -30,11 +30,17 @@ def sanitizer_flags(names: list[str]) -> list[str]:
     return ["-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", f"-fsanitize={','.join(names)}"]
 
 
-def build(sanitizers: list[str], work: Path) -> Path:
+def test_sources(name_part: str) -> list[Path]:
+    """The files of the tests that are asked for; all when a test inside a file is meant."""
+    sources = sorted((CSRC / "tests").glob("test_*.cpp"))
+    return [p for p in sources if name_part.split(".")[0] in p.stem] or sources
+
+
+def build(sanitizers: list[str], name_part: str, work: Path) -> Path:
     """The test program; only what changed is compiled."""
     flags = sanitizer_flags(sanitizers)
     compiler = Compiler(work, "test", flags)
-    tests = [CSRC / "tests" / "main.cpp", *sorted((CSRC / "tests").glob("test_*.cpp"))]
+    tests = [CSRC / "tests" / "main.cpp", *test_sources(name_part)]
     archive, program = work / "libnative.a", work / "native_tests"
     archive.unlink(missing_ok=True)
     # From an archive the program takes only what its tests need.
@@ -59,7 +65,7 @@ def main() -> int:
     if unknown or ("none" in sanitizers and len(sanitizers) > 1):
         parser.error(f"--sanitize {arguments.sanitize}: expected none, or some of {', '.join(SANITIZERS[1:])}")
     try:
-        program = build(sanitizers, arguments.work / "-".join(sanitizers))
+        program = build(sanitizers, arguments.filter, arguments.work / "-".join(sanitizers))
     except subprocess.CalledProcessError as error:  # the compiler has said why
         return int(error.returncode)
     return subprocess.run([str(program), arguments.filter], env={**OPTIONS, **os.environ}).returncode
