@@ -1,0 +1,82 @@
+// Fuzzer: any bytes as MIL text -> a DeviceError or a graph; then the rules of a strict profile, and the reference
+// executor where the graph is tiny. Anything else (a crash, another exception, a leak) is a finding.
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "device/emulator/errors.h"
+#include "device/emulator/executor.h"
+#include "device/emulator/frontend.h"
+#include "device/emulator/profile.h"
+#include "tests/mil_samples.h"
+
+using namespace ane;
+
+namespace {
+
+constexpr int64_t kElementLimit = 2048;  // of all values together: keeps an execution short
+constexpr size_t kNodeLimit = 64;
+
+bool is_tiny(const Graph &graph) {
+  int64_t elements = 0;
+  for (const Value &value : graph.values) {
+    const int64_t count = element_count(value.type.shape);
+    if (count > kElementLimit) return false;
+    elements += count;
+  }
+  return elements <= kElementLimit && graph.nodes.size() <= kNodeLimit;
+}
+
+// Surfaces with a pattern in them: every byte value, so infinities and NaN as well.
+std::vector<std::vector<uint8_t>> surfaces(const Graph &graph, const std::vector<int> &ports) {
+  std::vector<std::vector<uint8_t>> all;
+  for (int id : ports) {
+    const Type &type = graph.values[static_cast<size_t>(id)].type;
+    std::vector<uint8_t> &bytes =
+        all.emplace_back(static_cast<size_t>(element_count(type.shape)) * dtype_bytes(type.dtype));
+    for (size_t i = 0; i < bytes.size(); i++)
+      bytes[i] = static_cast<uint8_t>(type.dtype == DType::Bool ? i & 1 : i * 37);
+  }
+  return all;
+}
+
+std::vector<BoundSurface> bound(std::vector<std::vector<uint8_t>> &all) {
+  std::vector<BoundSurface> bound;
+  for (std::vector<uint8_t> &bytes : all) {
+    BoundSurface &surface = bound.emplace_back();
+    surface.base = bytes.data();
+    surface.bytes = bytes.size();
+    surface.seed = 1;
+  }
+  return bound;
+}
+
+void execute(const std::shared_ptr<const Graph> &graph, const Profile &profile) {
+  std::vector<std::vector<uint8_t>> inputs = surfaces(*graph, graph->inputs),
+                                    outputs = surfaces(*graph, graph->outputs);
+  ExecutorOptions options;
+  options.profile = &profile;
+  make_reference_executor(graph, options)->run(bound(inputs), bound(outputs));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static const Profile profile = Profile::load("m4");
+  static const std::string weights = samples::conv_weight_file();
+  static const BlobFiles files{
+      {"@model_path/weights/w.bin", {reinterpret_cast<const uint8_t *>(weights.data()), weights.size()}}};
+  for (const bool fp32 : {false, true}) {
+    FrontendOptions options;
+    options.fp32 = fp32;
+    try {
+      auto graph =
+          std::make_shared<const Graph>(compile_text(reinterpret_cast<const char *>(data), size, files, options));
+      if (is_tiny(*graph)) execute(graph, profile);
+      std::vector<std::string> warnings;
+      check_rules(*graph, profile, true, &warnings);
+    } catch (const DeviceError &) {
+    }
+  }
+  return 0;
+}
