@@ -1,4 +1,4 @@
-// Profiles: `key = value  # source` lines, built in or read from a file.
+// Profiles: 'key = value  # source' lines, built in or read from a file.
 #include "profile.h"
 
 #include <algorithm>
@@ -46,10 +46,10 @@ std::string trimmed(const std::string &text) {
   return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(space) - first + 1);
 }
 
-// Both sides of `key = value`, trimmed. Fails where there is no `=`.
+// Both sides of 'key = value', trimmed. Fails where there is no '='.
 std::pair<std::string, std::string> key_and_value(const std::string &text, const std::string &origin) {
   const size_t equals = text.find('=');
-  if (equals == std::string::npos) bad_argument(origin + ": `" + text + "` has no `=`; expected `name = value`");
+  if (equals == std::string::npos) bad_argument(origin + ": '" + text + "' has no '='; expected 'name = value'");
   return {trimmed(text.substr(0, equals)), trimmed(text.substr(equals + 1))};
 }
 
@@ -60,7 +60,7 @@ bool parse_number(const std::string &text, double *number) {
   return !stream.fail() && stream.eof() && std::isfinite(*number);
 }
 
-// A base such as `apple-common` describes no chip and cannot be opened.
+// A base such as 'apple-common' describes no chip and cannot be opened.
 bool describes_a_chip(const std::string &text) {
   return text.rfind("chip =", 0) == 0 || text.find("\nchip =") != std::string::npos;
 }
@@ -101,7 +101,7 @@ Profile Profile::load(const std::string &name_or_path) {
                  "; or give a path to a .profile file");
   }
   for (const std::string &field : profile_fields())
-    if (!profile.fields_.count(field)) bad_argument(name_or_path + ": the field `" + field + "` is missing");
+    if (!profile.fields_.count(field)) bad_argument(name_or_path + ": the field '" + field + "' is missing");
   return profile;
 }
 
@@ -116,7 +116,7 @@ void Profile::read(const std::string &text, const std::string &origin, int depth
     if (key == "base") {
       const char *base = builtin_text(value);
       if (!base || depth == kDeepestBase)
-        bad_argument(place + ": there is no base profile `" + value + "`, or bases are nested too deeply");
+        bad_argument(place + ": there is no base profile '" + value + "', or bases are nested too deeply");
       read(base, "profile " + value, depth + 1);
     } else if (std::find(profile_fields().begin(), profile_fields().end(), key) != profile_fields().end()) {
       fields_[key] = value;
@@ -142,7 +142,7 @@ void Profile::set_rule(const std::string &name, const std::string &value, const 
   } else if (counts && parse_number(value, &number) && number != 0) {
     rules_[name] = number;
   } else {
-    bad_argument(origin + ": rule `" + name + "` is set to `" + value + "`; expected on, off" +
+    bad_argument(origin + ": rule '" + name + "' is set to '" + value + "'; expected on, off" +
                  (counts ? std::string(" or a number (") + rule->value_unit + ", not 0)" : ""));
   }
 }

@@ -30,7 +30,7 @@ const std::vector<const std::vector<CompileRule> *> &compile_groups() {
 std::string unproven(const NodeView &node) {
   const OpSpec &spec = *node.node().spec;
   if (spec.evidence != Evidence::Direct)
-    return format("`%s` has not been seen to run through the direct path (%s: %s)", spec.name,
+    return format("'%s' has not been seen to run through the direct path (%s: %s)", spec.name,
                   spec.evidence == Evidence::E5rt ? "e5rt only" : "disputed", spec.evidence_source);
   if (spec.kind == OpKind::Conv && !node.is_constant("weight"))
     return "a conv whose weight is computed at run time has been seen to work through e5rt only (ANE_FACTS C53, 3.4g)";

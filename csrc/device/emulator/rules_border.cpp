@@ -17,7 +17,7 @@ void each_port(const Graph &graph, Visit visit) {
 }
 
 std::string described(const Value &value, const char *side) {
-  return format("%s `%s` is %s", side, value.name.c_str(), type_text(value.type).c_str());
+  return format("%s '%s' is %s", side, value.name.c_str(), type_text(value.type).c_str());
 }
 
 void check_width(const RuleCheck &check) {
@@ -70,7 +70,7 @@ void check_passthrough(const RuleCheck &check) {
   const Graph &graph = check.graph;
   for (int id : graph.outputs)
     if (std::find(graph.inputs.begin(), graph.inputs.end(), id) != graph.inputs.end())
-      check.broken(graph.values[id].pos, format("output `%s` is directly an input; expected the result of an operation "
+      check.broken(graph.values[id].pos, format("output '%s' is directly an input; expected the result of an operation "
                                                 "(multiply it by 1)",
                                                 graph.values[id].name.c_str()));
 }
@@ -79,7 +79,7 @@ void check_constant_output(const RuleCheck &check) {
   for (int id : check.graph.outputs)
     if (check.graph.values[id].constant)
       check.broken(check.graph.values[id].pos,
-                   format("output `%s` depends on no input: nothing computes it; expected the result of an operation",
+                   format("output '%s' depends on no input: nothing computes it; expected the result of an operation",
                           check.graph.values[id].name.c_str()));
 }
 
@@ -96,7 +96,7 @@ void check_opset(const RuleCheck &check) {
   const int version = opset.rfind("ios", 0) == 0 ? std::atoi(opset.c_str() + 3) : 0;
   for (const Node &node : check.graph.nodes)
     if (version < node.spec->since_ios)
-      check.broken(node.pos, format("`%s` came with ios%d; the function says %s", node.spec->name, node.spec->since_ios,
+      check.broken(node.pos, format("'%s' came with ios%d; the function says %s", node.spec->name, node.spec->since_ios,
                                     opset.c_str()));
 }
 

@@ -26,7 +26,7 @@ void check_softmax_length(const Graph &graph) {
     const int64_t length = shape[view.axis("axis", static_cast<int>(shape.size()))];
     if ((length & (length - 1)) != 0)
       broken("softmax-power-of-two",
-             format("softmax `%s` runs over %lld elements; expected a power of two: pad the axis", node.label.c_str(),
+             format("softmax '%s' runs over %lld elements; expected a power of two: pad the axis", node.label.c_str(),
                     static_cast<long long>(length)));
   }
 }

@@ -23,7 +23,7 @@ void each_tensor(const Graph &graph, Visit visit) {
 void check_rank(const RuleCheck &check) {
   each_tensor(check.graph, [&](const Value &value, const Node &node) {
     if (static_cast<double>(value.type.shape.size()) > check.number)
-      check.broken(node.pos, format("`%s` is %s, of rank %zu; the limit is %.0f", value.name.c_str(),
+      check.broken(node.pos, format("'%s' is %s, of rank %zu; the limit is %.0f", value.name.c_str(),
                                     type_text(value.type).c_str(), value.type.shape.size(), check.number));
   });
 }
@@ -35,7 +35,7 @@ void check_axes(const RuleCheck &check, size_t from, size_t to, const char *what
     for (size_t axis = from; axis <= to && axis <= shape.size(); ++axis)
       if (static_cast<double>(shape[shape.size() - axis]) > check.number)
         check.broken(node.pos,
-                     format("`%s` is %s: %lld on %s; the limit is %.0f", value.name.c_str(),
+                     format("'%s' is %s: %lld on %s; the limit is %.0f", value.name.c_str(),
                             type_text(value.type).c_str(), text(shape[shape.size() - axis]), what, check.number));
   });
 }
@@ -51,7 +51,7 @@ void check_contraction(const RuleCheck &check) {
     const bool transposed = node.spec->kind == OpKind::MatMul && view.boolean("transpose_x") && x.size() > 1;
     const int64_t contraction = x.empty() ? 1 : x[x.size() - (transposed ? 2 : 1)];
     if (static_cast<double>(contraction) > check.number)
-      check.broken(node.pos, format("`%s` contracts over %lld elements; the limit is %.0f: split it and add the parts",
+      check.broken(node.pos, format("'%s' contracts over %lld elements; the limit is %.0f: split it and add the parts",
                                     node.spec->name, text(contraction), check.number));
   }
 }

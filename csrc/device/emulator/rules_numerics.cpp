@@ -47,7 +47,7 @@ const std::vector<RuleSpec> &numerics_rules() {
       // audit. As accumulator-overflow, where the weight is made by a constexpr_* operation from int8.
       numerics("int8-weight-overflow", "results of 30000 and more become infinity where weights are int8",
                "ANE_FACTS C68, 6: AF", "magnitude", 30000),
-      // audit. Sums are rounded to fp16 after every `number` products: 4096 + 1024 ones = 5116.
+      // audit. Sums are rounded to fp16 after every 'number' products: 4096 + 1024 ones = 5116.
       numerics("tile-of-four", "a sum of products is rounded to fp16 after every tile of four", "ANE_FACTS 6: AG",
                "products", 4),
       // audit. Ties in the rounding of a sum go up in magnitude instead of to even: 2048 + 1 = 2050.

@@ -27,7 +27,7 @@ const Node *producer(const Graph &graph, int id) {
   return index < 0 ? nullptr : &graph.nodes[index];
 }
 
-// Walks from a value back to what it is made from, through nodes of which `through` is true.
+// Walks from a value back to what it is made from, through nodes of which 'through' is true.
 bool comes_from(const Graph &graph, int id, const std::function<bool(const Node &)> &through,
                 const std::function<bool(int)> &found) {
   if (found(id)) return true;
@@ -49,13 +49,13 @@ void each(const RuleCheck &check, OpKind kind, Visit visit) {
 template <OpKind kind>
 void refuse_operation(const RuleCheck &check) {
   each(check, kind, [&](const NodeView &node) {
-    check.broken(node.node().pos, format("`%s` is not accepted by this chip's compiler", node.node().spec->name));
+    check.broken(node.node().pos, format("'%s' is not accepted by this chip's compiler", node.node().spec->name));
   });
 }
 
 void check_conv_bias(const RuleCheck &check) {
   each(check, OpKind::Conv, [&](const NodeView &conv) {
-    if (conv.has("bias")) check.broken(conv.node().pos, "conv has a `bias`; expected none: add it in a separate add");
+    if (conv.has("bias")) check.broken(conv.node().pos, "conv has a 'bias'; expected none: add it in a separate add");
   });
 }
 
@@ -97,7 +97,7 @@ void check_square_fusion(const RuleCheck &check) {
     const Node *source = producer(check.graph, view.id("x"));
     const Shape &shape = view.shape("x");
     if (source && source->spec->kind == OpKind::Square && !shape.empty() && shape.back() % 128 > 64)
-      check.broken(node.pos, format("`%s` of a square at width %lld, which is %lld mod 128; expected at most 64: write "
+      check.broken(node.pos, format("'%s' of a square at width %lld, which is %lld mod 128; expected at most 64: write "
                                     "mul(x, x) for the square",
                                     node.spec->name, static_cast<long long>(shape.back()),
                                     static_cast<long long>(shape.back() % 128)));
@@ -181,7 +181,7 @@ void check_slice_of_input(const RuleCheck &check) {
   each(check, OpKind::SliceByIndex, [&](const NodeView &slice) {
     const Value &x = slice.value("x");
     if (x.producer < 0 && !x.constant)
-      check.broken(slice.node().pos, format("slice_by_index of input `%s` in a program with conv and softmax; expected "
+      check.broken(slice.node().pos, format("slice_by_index of input '%s' in a program with conv and softmax; expected "
                                             "slice_by_size, or separate inputs",
                                             x.name.c_str()));
   });
@@ -192,7 +192,7 @@ void check_fp32_compute(const RuleCheck &check) {
     if (node.spec->kind == OpKind::Cast) continue;
     const Type &type = check.graph.values[node.outputs[0]].type;
     if (type.dtype == DType::Fp32)
-      check.broken(node.pos, format("`%s` computes in fp32 (%s); expected fp16: only cast touches fp32",
+      check.broken(node.pos, format("'%s' computes in fp32 (%s); expected fp16: only cast touches fp32",
                                     node.spec->name, type_text(type).c_str()));
   }
 }
@@ -207,7 +207,7 @@ void each_compressed_operand(const RuleCheck &check, Visit visit) {
 
 void check_constexpr(const RuleCheck &check) {
   each_compressed_operand(check, [&](const Node &node, const Value &value) {
-    check.broken(node.pos, format("weight `%s` is stored compressed (%s); expected fp16", value.name.c_str(),
+    check.broken(node.pos, format("weight '%s' is stored compressed (%s); expected fp16", value.name.c_str(),
                                   dtype_name(value.stored_as)));
   });
 }
@@ -216,7 +216,7 @@ void check_constexpr_reshape(const RuleCheck &check) {
   each_compressed_operand(check, [&](const Node &node, const Value &value) {
     if (node.spec->kind == OpKind::Reshape)
       check.broken(node.pos,
-                   format("compressed weight `%s` is reshaped; expected the shape it is used in", value.name.c_str()));
+                   format("compressed weight '%s' is reshaped; expected the shape it is used in", value.name.c_str()));
   });
 }
 
