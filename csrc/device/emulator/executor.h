@@ -41,6 +41,8 @@ class Executor {
   virtual void run(const std::vector<BoundSurface> &inputs, const std::vector<BoundSurface> &outputs) = 0;
   // Bytes kept between runs (packed constants, scratch).
   virtual size_t resident_bytes() const = 0;
+  // A JSON object of what happened in the runs so far (audit: products flushed, sums that overflowed); "{}" for none.
+  virtual std::string counters_json() const { return "{}"; }
 };
 
 std::unique_ptr<Executor> make_reference_executor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
