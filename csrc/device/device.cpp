@@ -1,11 +1,11 @@
 // Opening a device, its facts and counters; poison.
-#include <cinttypes>
 #include <cstdio>
 #include <memory>
 
 #include "error.h"
 #include "json.h"
 #include "objects.h"
+#include "selftest.h"
 
 namespace ane {
 
@@ -39,7 +39,7 @@ static ane_status choose(const ane_options &options, Choice *choice, ane_error *
       if (options.fp32) {
         *choice = {ane_emulator_backend(), "fp32 mode exists only on the emulator"};
       } else if (ane_real_available(why, sizeof why)) {
-        *choice = {real_backend(), why};
+        *choice = {real_backend(), std::string(why) + "; its self-test passed"};
       } else {
         *choice = {ane_emulator_backend(), why};
       }
@@ -75,22 +75,10 @@ static std::string describe(const ane_device &device, const ane_options &options
       .text();
 }
 
-static ane_status open(const ane_options &options, ane_device **result, ane_error *error) {
-  Choice choice;
-  if (const ane_status status = choose(options, &choice, error)) return status;
+static ane_status open_with(const Choice &choice, const ane_options &options, ane_device **result, ane_error *error) {
   auto device = std::make_unique<ane_device>();
-  ane_error refusal;
-  clear_error(&refusal);
-  ane_status status = choice.backend->open(&options, &device->handle, &refusal);
-  if (status && options.kind == ANE_KIND_AUTO && choice.backend != ane_emulator_backend()) {
-    choice = {ane_emulator_backend(), std::string("the real ANE is there but did not open: ") + refusal.detail};
-    status = choice.backend->open(&options, &device->handle, &refusal);
-  }
-  if (status) {
-    if (error) *error = refusal;
-    return status;
-  }
   device->backend = choice.backend;
+  if (const ane_status status = choice.backend->open(&options, &device->handle, error)) return status;
   device->process = &process_counts(choice.backend);
   device->fp32 = options.fp32;
   device->live_budget = options.live_budget ? options.live_budget : kDefaultBudget;
@@ -100,6 +88,29 @@ static ane_status open(const ane_options &options, ane_device **result, ane_erro
   register_device(device.get());
   *result = device.release();
   return ANE_OK;
+}
+
+// Nobody asked for the real ANE by name: it must prove that it computes.
+static ane_status open_proven(const Choice &choice, const ane_options &options, ane_device **result, ane_error *error) {
+  if (const ane_status status = open_with(choice, options, result, error)) return status;
+  const ane_status status = ane_selftest(*result, error);
+  if (status != ANE_OK) {
+    ane_device_release(*result);
+    *result = nullptr;
+  }
+  return status;
+}
+
+static ane_status open(const ane_options &options, ane_device **result, ane_error *error) {
+  Choice choice;
+  if (const ane_status status = choose(options, &choice, error)) return status;
+  const bool is_guess = options.kind == ANE_KIND_AUTO && choice.backend != ane_emulator_backend();
+  if (!is_guess) return open_with(choice, options, result, error);
+  ane_error refusal;
+  clear_error(&refusal);
+  if (open_proven(choice, options, result, &refusal) == ANE_OK) return ANE_OK;
+  choice = {ane_emulator_backend(), std::string("the real ANE is there but failed its self-test: ") + refusal.detail};
+  return open_with(choice, options, result, error);
 }
 
 ane_status check_usable(const ane_device &device, ane_error *error) {

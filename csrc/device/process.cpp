@@ -15,7 +15,7 @@ static std::atomic<bool> forked{false}, exiting{false};
 
 // Never destroyed: objects may be released while static destructors run.
 struct Registry {
-  std::mutex mutex;
+  std::recursive_mutex mutex;  // unloading at exit may release a device that a back end opened for itself
   std::set<ane_device *> devices;
   std::map<const ane_backend *, ProcessCounts> counts;
 };
@@ -34,12 +34,10 @@ bool is_exiting() { return exiting.load(std::memory_order_relaxed); }
 
 static void unload_everything() {
   if (is_forked_child()) return;
-  std::set<ane_device *> devices;
-  {
-    std::lock_guard lock(registry().mutex);
-    devices = registry().devices;
-  }
-  for (ane_device *device : devices) unload_programs_at_exit(*device);
+  std::lock_guard lock(registry().mutex);  // nobody else closes a device meanwhile
+  const std::set<ane_device *> devices = registry().devices;
+  for (ane_device *device : devices)
+    if (registry().devices.contains(device)) unload_programs_at_exit(*device);
   exiting = true;
 }
 
