@@ -105,6 +105,7 @@ ane_status open_device(const ane_options *options, ane_backend_device **result, 
   return emulated(error, [&] {
     auto device = std::make_unique<ane_backend_device>();
     device->profile = Profile::load(options->profile && *options->profile ? options->profile : "m4");
+    if (options->fp32) device->profile.relax_for_fp32();
     if (options->rules) device->profile.apply_switches(options->rules);
     device->executor = options->executor;
     device->fp32 = options->fp32;
@@ -258,7 +259,7 @@ void bind(const std::vector<Port> &ports, ane_backend_surface *const *surfaces, 
       request.too_small = format("the surface of %s '%s' has %zu bytes; it needs %zu", side, port.port.name,
                                  surface.bytes, port.port.bytes);
     BoundSurface &target = bound[port.declared];
-    if (port.is_padded()) {
+    if (port.is_padded() && !request.program->device->profile.on("oversize-dense-read")) {
       padded.push_back({&port, surface.base, std::vector<uint8_t>(port.dense_bytes())});
       target = {padded.back().dense.data(), port.dense_bytes(), 0, nullptr};
     } else {

@@ -27,7 +27,6 @@ constexpr MissingOp kMissingOps[] = {
     {"one_hot", "do it on the CPU"},
     {"cumsum", "multiply by a triangular matrix of ones with matmul"},
     {"band_part", "multiply by a constant mask"},
-    {"topk", "do it on the CPU"},
     {"argsort", "do it on the CPU"},
     {"lstm", "write the cell with matmul, sigmoid and tanh"},
     {"gru", "write the cell with matmul, sigmoid and tanh"},
@@ -54,7 +53,7 @@ std::string expected_text(const ArgSpec &argument) {
     const std::string parameter = argument.parameter;
     const bool list = parameter.size() > 2 && parameter.ends_with("[]");
     const std::string element = list ? parameter.substr(0, parameter.size() - 2) : parameter;
-    return text + (list ? "1-D tensor of " : "scalar ") + (element == "fp" ? "fp16 or fp32" : element);
+    return text + (list ? "1-D tensor of " : "scalar ") + (element == "fp" ? "fp16 or fp32" : element == "scale" ? "int32 or fp32" : element);
   }
   std::string kinds;
   const auto add = [&](ArgKind kind, const char *name) {
@@ -82,6 +81,7 @@ bool parameter_matches(const std::string &parameter, const Type &type) {
   if (type.shape.size() != (list ? 1u : 0u)) return false;
   const std::string element = list ? parameter.substr(0, parameter.size() - 2) : parameter;
   if (element == "fp") return type.dtype == DType::Fp16 || type.dtype == DType::Fp32;
+  if (element == "scale") return type.dtype == DType::Int32 || type.dtype == DType::Fp32;
   return element == dtype_name(type.dtype);
 }
 
@@ -197,6 +197,7 @@ class Binding {
       }
       if (!argument.default_text[0]) continue;
       DType dtype = floating ? *floating : context_.fp32 ? DType::Fp32 : DType::Fp16;
+      if (element == "scale") element = "int32";
       if (element != "fp" && !dtype_from_name(element, &dtype)) {
         throw std::logic_error(std::string(spec_.name) + ": default of a parameter of type " + argument.parameter);
       }

@@ -65,6 +65,7 @@ class FunctionChecker {
  private:
   // `live`: depends on an input, so it is there at run time only.
   int add_value(Value value, bool live) {
+    value.stored_as = value.type.dtype;
     graph_.values.push_back(std::move(value));
     live_.push_back(live);
     return static_cast<int>(graph_.values.size()) - 1;
@@ -157,7 +158,10 @@ class FunctionChecker {
     const Declaration &declared = single_output(statement);
     ConstantPtr folded = fold_constexpr(NodeView(graph_, node));
     require_declared(declared, folded->type, quoted(statement.op));
-    declare(declared, std::move(folded), -1, false);
+    const int id = declare(declared, std::move(folded), -1, false);
+    Value &value = graph_.values[static_cast<size_t>(id)];
+    value.made_by = node.spec->kind;
+    value.stored_as = NodeView(graph_, node).type(node.spec->arguments[0].name).dtype;
   }
 
   void check_operation(const Statement &statement, Node node) {

@@ -147,7 +147,8 @@ enum ArgKind : unsigned {
 struct ArgSpec {
   const char *name;
   unsigned kinds;
-  const char *parameter = "";  // ArgConst parameters: "bool", "int32", "int32[]", "string", "fp" ...; "" for tensors
+  const char *parameter =
+      "";  // ArgConst parameters: "int32[]", "string", "fp", "scale" (int32 or fp32) ...; "" for tensors
   bool required = true;
   const char *default_text = "";  // optional parameters: "false", "1", "[1,1]", "0x1p-24"; "" = stays absent
 };

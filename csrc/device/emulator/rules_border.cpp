@@ -66,23 +66,6 @@ void check_fp32(const RuleCheck &check) {
   });
 }
 
-void check_passthrough(const RuleCheck &check) {
-  const Graph &graph = check.graph;
-  for (int id : graph.outputs)
-    if (std::find(graph.inputs.begin(), graph.inputs.end(), id) != graph.inputs.end())
-      check.broken(graph.values[id].pos, format("output '%s' is directly an input; expected the result of an operation "
-                                                "(multiply it by 1)",
-                                                graph.values[id].name.c_str()));
-}
-
-void check_constant_output(const RuleCheck &check) {
-  for (int id : check.graph.outputs)
-    if (check.graph.values[id].constant)
-      check.broken(check.graph.values[id].pos,
-                   format("output '%s' depends on no input: nothing computes it; expected the result of an operation",
-                          check.graph.values[id].name.c_str()));
-}
-
 void check_dialect(const RuleCheck &check) {
   if (check.graph.program_version != "1.0")
     check.broken({},
@@ -119,11 +102,6 @@ const std::vector<CompileRule> &border_rules() {
       {border("border-width", "a row of an input or output is a multiple of 64 bytes (W a multiple of 32 in fp16)",
               "ANE_FACTS C47, 2.2: FG, M0, ESP, RS, AT, H3", kBackEndError),
        check_width},
-      {border("passthrough-output", "an output may not be directly an input", "ANE_FACTS C24: AF, ESP", kParserError),
-       check_passthrough},
-      {border("constant-output", "an output must be computed by an operation", "ANE_FACTS C24, 3.2: AF, ESP",
-              kParserError),
-       check_constant_output},
       {border("new-dialect", "program(1.3) with ios18 is refused", "ANE_FACTS 3.1: MAD (partial on M1)", kParserError),
        check_dialect},
       {border("opset", "an operation may not be newer than the opset of its function",

@@ -20,14 +20,6 @@ void each_tensor(const Graph &graph, Visit visit) {
   }
 }
 
-void check_rank(const RuleCheck &check) {
-  each_tensor(check.graph, [&](const Value &value, const Node &node) {
-    if (static_cast<double>(value.type.shape.size()) > check.number)
-      check.broken(node.pos, format("'%s' is %s, of rank %zu; the limit is %.0f", value.name.c_str(),
-                                    type_text(value.type).c_str(), value.type.shape.size(), check.number));
-  });
-}
-
 // Axes are counted from the last: 1 width, 2 height, 3 channel.
 void check_axes(const RuleCheck &check, size_t from, size_t to, const char *what) {
   each_tensor(check.graph, [&](const Value &value, const Node &node) {
@@ -148,7 +140,6 @@ RuleSpec limit(const char *name, const char *summary, const char *source, const 
 
 const std::vector<CompileRule> &limit_rules() {
   static const std::vector<CompileRule> rules = {
-      {limit("rank-limit", "tensors have at most 5 axes", "ANE_FACTS C13: AF", "axes", 5, kParserError), check_rank},
       {limit("channel-limit", "the channel axis holds at most 65,536", "ANE_FACTS C11: AF, AG", "elements", 65536),
        check_channels},
       {limit("axis-limit", "width and height hold at most 16,384 (M1 to M3) or 65,536 (M4 and later)",

@@ -1,5 +1,6 @@
 // Rules that change values. Executors read them with profile.value("name"); beside each: what its number means and who
 // acts on it. "all": every executor. "audit": only the audit executor, which imitates the engine's arithmetic.
+// "back end": backend.cpp.
 #include "rules.h"
 
 namespace ane {
@@ -32,6 +33,9 @@ const std::vector<RuleSpec> &numerics_rules() {
       // all. A slice that starts at an offset > 0 on the last axis turns |v| above the number into infinity, sign kept.
       numerics("width-slice-saturation", "a width slice at an offset turns magnitudes above 4094 into infinity",
                "ANE_FACTS C54: AF", "magnitude", 4094),
+      // back end. A surface whose rows are not multiples of 64 bytes (border-width is off) is read without row padding.
+      numerics("oversize-dense-read", "a surface with narrow rows is read densely, not with padded rows",
+               "ANE_FACTS C48: ORI #14; against: H3, FG, LM"),
 
       // audit. Every product of a matmul, conv, linear or einsum is rounded to fp16 before it is added.
       numerics("product-rounding", "every product is rounded to fp16 before it is summed", "ANE_FACTS 6: AG, H3, AF"),

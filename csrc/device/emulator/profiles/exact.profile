@@ -7,7 +7,4 @@ engines = 0
 dialect = B
 border-dtype = on             # 2.4
 border-width = on             # the border is dense in every executor
-passthrough-output = on       # C24
-constant-output = on          # C24
 opset = on                    # 1.11
-rank-limit = 5                # C13
