@@ -1,0 +1,48 @@
+// Weight blobs: as the framework takes them, and as files that its compiler reads.
+#include <string.h>
+
+#import "apple.h"
+
+static const char PREFIX[] = "@model_path/";
+
+/* The part below the program directory; NULL when the path does not begin as it must. */
+static const char *relative_path(const char *path) {
+  return path && strncmp(path, PREFIX, strlen(PREFIX)) == 0 ? path + strlen(PREFIX) : NULL;
+}
+
+ane_status ane_blobs_check(const ane_blob *blobs, size_t count, ane_error *error) {
+  NSMutableSet *seen = [NSMutableSet set];
+  for (size_t i = 0; i < count; i++) {
+    const char *path = blobs[i].path, *relative = relative_path(path);
+    NSString *key = relative ? [NSString stringWithUTF8String:path] : nil;
+    if (!key)
+      return ane_fail(error, ANE_BAD_ARGUMENT,
+                      "blob %zu is named '%.256s'; the path must read '@model_path/...', in UTF-8", i,
+                      path ? path : "");
+    if (!ane_directory_accepts(relative))
+      return ane_fail(
+          error, ANE_BAD_ARGUMENT,
+          "blob path '%.256s' is absolute, leaves the program's directory, or is a name that is taken there", path);
+    if (!blobs[i].data || blobs[i].bytes == 0) return ane_fail(error, ANE_BAD_ARGUMENT, "blob '%.256s' is empty", path);
+    if ([seen containsObject:key]) return ane_fail(error, ANE_BAD_ARGUMENT, "blob '%.256s' is given twice", path);
+    [seen addObject:key];
+  }
+  return ANE_OK;
+}
+
+NSDictionary *ane_blobs_weights(const ane_blob *blobs, size_t count) {
+  NSMutableDictionary *weights = [NSMutableDictionary dictionaryWithCapacity:count];
+  for (size_t i = 0; i < count; i++) {
+    /* The framework lets go of the bytes when it has compiled; the caller's stay valid until then. */
+    NSData *data = [NSData dataWithBytesNoCopy:(void *)blobs[i].data length:blobs[i].bytes freeWhenDone:NO];
+    [weights setObject:@{@"offset" : @0, @"data" : data} forKey:[NSString stringWithUTF8String:blobs[i].path]];
+  }
+  return weights;
+}
+
+ane_status ane_blobs_write(ane_directory *directory, const ane_blob *blobs, size_t count, ane_error *error) {
+  ane_status status = ANE_OK;
+  for (size_t i = 0; i < count && status == ANE_OK; i++)
+    status = ane_directory_write(directory, relative_path(blobs[i].path), blobs[i].data, blobs[i].bytes, error);
+  return status;
+}

@@ -1,0 +1,54 @@
+/* A stand-in for AppleNeuralEngine.framework, for tests: dumb on purpose. It binds surfaces by position, reads
+ * model.mil and the weights from the program's directory, runs them on the emulator, and can be told to fail in every
+ * way that the framework fails. These functions are how a test tells it. A name that is not listed here ends the
+ * process. */
+#ifndef FAKE_ANE_H
+#define FAKE_ANE_H
+
+#include "device/ane.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Well-behaved again: no failures, nothing hidden, settings at their defaults, no compiled programs kept, counts at 0
+ * (not those of living objects). */
+ANE_API void fake_ane_reset(void);
+
+/* Settings, default 0 unless said:
+ *   cache              1: compiledModelExists says YES for what was compiled since the last reset
+ *   attributes (1)     0: modelAttributes is empty
+ *   reverse_order      1: symbols stand in descending order, and are bound so
+ *   row_stride_extra   bytes added to the RowStride that modelAttributes reports
+ *   extra_port         1: modelAttributes lists the first input twice
+ *   refuse_no_weights  1: weights @{} give a nil descriptor; 2: so does nil
+ *   invalid_request    1: -validate says NO
+ *   stall_ms           an evaluation takes that much longer
+ *   extra_retain       1: every object keeps one reference too many, as if a release were missing
+ *   lock_code          IOSurfaceLock returns this
+ *   has_ane (1), virtual_machine
+ *   executor           ane_executor of the emulator underneath */
+ANE_API void fake_ane_set(const char *setting, int64_t value);
+/* "profile" and "rules" of the emulator underneath, as in ane_options. */
+ANE_API void fake_ane_set_text(const char *setting, const char *text);
+
+/* The next `times` calls of a step fail. Steps: descriptor, model, identifier, compile, load, attributes,
+ * surface_object, request, evaluate, unload, surface, device_info. How: "no" (NO or nil, without a reason), "error" (NO
+ * with an NSError of this domain, code and text), "throw" (an NSException of this name and text). */
+ANE_API void fake_ane_fail(const char *step, const char *how, const char *domain, int64_t code, const char *text,
+                           uint64_t times);
+
+/* "framework"; a class, as "_ANERequest"; or a method, as "-[_ANEInMemoryModel unloadWithQoS:error:]". */
+ANE_API void fake_ane_hide(const char *name);
+
+/* Calls: descriptor, model, compile, load, unload, evaluate, request, surface_object. Objects alive: live_descriptors,
+ * live_models, live_requests, live_surface_objects, live_surfaces, and `live`, their sum. misuses: things that the real
+ * framework would punish later, see fake_ane_misuse. */
+ANE_API int64_t fake_ane_count(const char *what);
+/* The latest misuse since the last reset, or "". */
+ANE_API const char *fake_ane_misuse(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
