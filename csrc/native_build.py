@@ -100,10 +100,8 @@ class Compiler:
             return list(pool.map(self.compile, sources))
 
     def compile(self, source: Path) -> Path:
-        target = self.work / "objects" / source.relative_to(CSRC).with_suffix(source.suffix + ".o")
-        compiler = self.cxx if source.suffix == ".cpp" else self.cc
-        flags = [*LANGUAGE[source.suffix], *self.flags, *(instruction_set_flags(source) or [])]
-        command = [compiler, *flags, "-MMD", "-c", str(source), "-o", str(target)]
+        target = self.object_folder(source) / source.relative_to(CSRC).with_suffix(source.suffix + ".o")
+        command = [*self.command(source), "-MMD", "-c", str(source), "-o", str(target)]
         if self.is_current(target, command):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +109,14 @@ class Compiler:
         subprocess.run(command, check=True)
         target.with_suffix(".cmd").write_text("\n".join(command))
         return target
+
+    def object_folder(self, source: Path) -> Path:
+        return self.work / "objects"
+
+    def command(self, source: Path) -> list[str]:
+        """The compiler and its flags."""
+        program = self.cxx if source.suffix == ".cpp" else self.cc
+        return [program, *LANGUAGE[source.suffix], *self.flags, *(instruction_set_flags(source) or [])]
 
     @staticmethod
     def is_current(target: Path, command: list[str]) -> bool:

@@ -25,12 +25,19 @@ static void give(NSError **target, const ane_error *error) {
 static NSDictionary *weight_files(NSString *directory) {
   NSSet *others = [NSSet setWithObjects:@"model.mil", @"net.plist", @"data", nil];
   NSMutableDictionary *files = [NSMutableDictionary dictionary];
-  for (NSString *relative in [[NSFileManager defaultManager] enumeratorAtPath:directory]) {
+  NSDirectoryEnumerator *names = [[NSFileManager defaultManager] enumeratorAtPath:directory];
+  for (NSString *relative in names) {
     if ([others containsObject:relative] || [relative hasPrefix:@"."]) continue;
+    if (![[[names fileAttributes] fileType] isEqualToString:NSFileTypeRegular]) continue;
     NSData *data = [NSData dataWithContentsOfFile:[directory stringByAppendingPathComponent:relative]];
     if (data) [files setObject:data forKey:[@"@model_path/" stringByAppendingString:relative]];
   }
   return files;
+}
+
+static ane_status allow(void *context, ane_error *error) {
+  (void)context, (void)error;
+  return ANE_OK;
 }
 
 static ane_status start(fake_engine *engine, NSData *text, NSDictionary *files, ane_error *error) {
@@ -47,7 +54,7 @@ static ane_status start(fake_engine *engine, NSData *text, NSDictionary *files, 
     NSData *data = [files objectForKey:path];
     blobs[count++] = (ane_blob){[path UTF8String], [data bytes], [data length]};
   }
-  status = emulator()->program_create(engine->device, [text bytes], [text length], blobs, count, "", NULL, NULL,
+  status = emulator()->program_create(engine->device, [text bytes], [text length], blobs, count, "", allow, NULL,
                                       &engine->program, &engine->info, error);
   free(blobs);
   return status;

@@ -1,7 +1,9 @@
-/* The part of IOSurface that anetrain uses, for tests off the Mac. Same names, types and meanings as Apple's. */
-#ifndef FAKE_IOSURFACE_REF_H
-#define FAKE_IOSURFACE_REF_H
+/* The part of IOSurface that anetrain uses, declared as on a Mac; csrc/tests/fake_ane implements it for tests
+ * elsewhere. */
+#ifndef STUB_IOSURFACE_REF_H
+#define STUB_IOSURFACE_REF_H
 
+#include <CoreFoundation/CoreFoundation.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,14 +11,9 @@
 extern "C" {
 #endif
 
-typedef const void *CFTypeRef;
-typedef const struct __CFString *CFStringRef;
-typedef const struct __CFDictionary *CFDictionaryRef;
-void CFRelease(CFTypeRef object);
-
 typedef struct __IOSurface *IOSurfaceRef;
 typedef uint32_t IOSurfaceLockOptions;
-typedef int IOReturn;
+typedef int kern_return_t;
 enum { kIOSurfaceLockReadOnly = 1 };
 
 extern const CFStringRef kIOSurfaceWidth;
@@ -29,8 +26,8 @@ extern const CFStringRef kIOSurfacePixelFormat;
 IOSurfaceRef IOSurfaceCreate(CFDictionaryRef properties);
 size_t IOSurfaceGetAllocSize(IOSurfaceRef surface);
 void *IOSurfaceGetBaseAddress(IOSurfaceRef surface);
-IOReturn IOSurfaceLock(IOSurfaceRef surface, IOSurfaceLockOptions options, uint32_t *seed);
-IOReturn IOSurfaceUnlock(IOSurfaceRef surface, IOSurfaceLockOptions options, uint32_t *seed);
+kern_return_t IOSurfaceLock(IOSurfaceRef surface, IOSurfaceLockOptions options, uint32_t *seed);
+kern_return_t IOSurfaceUnlock(IOSurfaceRef surface, IOSurfaceLockOptions options, uint32_t *seed);
 uint32_t IOSurfaceGetSeed(IOSurfaceRef surface);
 
 #ifdef __cplusplus
