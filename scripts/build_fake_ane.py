@@ -33,6 +33,7 @@ OBJECTIVE_C = [
     "-fobjc-exceptions",
     "-fconstant-string-class=NSConstantString",
     "-fno-objc-arc",
+    "-Wno-unknown-warning-option",  # the common flags are written for gcc too
     "-Wundeclared-selector",
     "-D_NATIVE_OBJC_EXCEPTIONS",
     "-I/usr/include/GNUstep",
@@ -60,7 +61,8 @@ class FakeCompiler(Compiler):
     @staticmethod
     def is_special(source: Path) -> bool:
         """Different here from what it is in the ordinary library."""
-        return "tests" in source.parts or "apple" in source.parts or "ANETRAIN_APPLE" in source.read_text()
+        folders = source.relative_to(CSRC).parts
+        return "tests" in folders or "apple" in folders or "ANETRAIN_APPLE" in source.read_text()
 
     def object_folder(self, source: Path) -> Path:
         return self.folder / "objects" if self.is_special(source) else super().object_folder(source)

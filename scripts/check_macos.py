@@ -86,7 +86,16 @@ def compile_for_mac(source: Path, own_flags: list[str], csrc: Path, arch: str, w
     target = work / arch / source.relative_to(csrc).with_suffix(source.suffix + ".o")
     target.parent.mkdir(parents=True, exist_ok=True)
     defines = ['-DANETRAIN_VERSION="0"', "-DANETRAIN_ACCELERATE", *(["-DANETRAIN_APPLE"] if arch == "arm64" else [])]
-    flags = [*COMMON, "-Wall", "-Wextra", "-Wundeclared-selector", "-Werror", f"-I{csrc}", f"-I{work / 'generated'}", *defines]
+    flags = [
+        *COMMON,
+        "-Wall",
+        "-Wextra",
+        "-Wundeclared-selector",
+        "-Werror",
+        f"-I{csrc}",
+        f"-I{work / 'generated'}",
+        *defines,
+    ]
     command = [COMPILERS[source.suffix], "-target", f"{arch}-apple-macos{TARGET_VERSION}", *own_flags, *flags]
     command += [*system_flags(source), "-c", str(source), "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True)

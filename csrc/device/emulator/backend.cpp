@@ -245,9 +245,9 @@ void destroy_program(ane_backend_program *program) {
 // ---------------------------------------------------------------- requests
 
 // One side of a request: the surfaces in declared order, padded ports through a dense copy.
-void bind(const std::vector<Port> &ports, ane_backend_surface *const *surfaces, const char *side,
-          ane_backend_request &request, std::vector<BoundSurface> &bound,
-          std::vector<ane_backend_request::Padded> &padded, std::vector<size_t> &sizes) {
+void bind_side(const std::vector<Port> &ports, ane_backend_surface *const *surfaces, const char *side,
+               ane_backend_request &request, std::vector<BoundSurface> &bound,
+               std::vector<ane_backend_request::Padded> &padded, std::vector<size_t> &sizes) {
   bound.resize(ports.size());
   sizes.resize(ports.size());
   padded.reserve(ports.size());  // `dense` must not move
@@ -273,9 +273,10 @@ ane_status create_request(ane_backend_program *program, ane_backend_surface *con
   return emulated(error, [&] {
     auto request = std::make_unique<ane_backend_request>();
     request->program = program;
-    bind(program->inputs, inputs, "input", *request, request->inputs, request->padded_inputs, request->sizes.inputs);
-    bind(program->outputs, outputs, "output", *request, request->outputs, request->padded_outputs,
-         request->sizes.outputs);
+    bind_side(program->inputs, inputs, "input", *request, request->inputs, request->padded_inputs,
+              request->sizes.inputs);
+    bind_side(program->outputs, outputs, "output", *request, request->outputs, request->padded_outputs,
+              request->sizes.outputs);
     program->device->objects++;
     *result = request.release();
     return ANE_OK;

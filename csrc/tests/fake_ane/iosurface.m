@@ -71,14 +71,14 @@ static int *counter(IOSurfaceRef surface, IOSurfaceLockOptions options) {
   return options & kIOSurfaceLockReadOnly ? &fake(surface)->readers : &fake(surface)->writers;
 }
 
-IOReturn IOSurfaceLock(IOSurfaceRef surface, IOSurfaceLockOptions options, uint32_t *seed) {
-  if (fake_setting("lock_code")) return (IOReturn)fake_setting("lock_code");
+kern_return_t IOSurfaceLock(IOSurfaceRef surface, IOSurfaceLockOptions options, uint32_t *seed) {
+  if (fake_setting("lock_code")) return (kern_return_t)fake_setting("lock_code");
   __atomic_fetch_add(counter(surface, options), 1, __ATOMIC_SEQ_CST);
   if (seed) *seed = fake(surface)->seed;
   return 0;
 }
 
-IOReturn IOSurfaceUnlock(IOSurfaceRef surface, IOSurfaceLockOptions options, uint32_t *seed) {
+kern_return_t IOSurfaceUnlock(IOSurfaceRef surface, IOSurfaceLockOptions options, uint32_t *seed) {
   if (__atomic_fetch_sub(counter(surface, options), 1, __ATOMIC_SEQ_CST) <= 0)
     fake_misused("IOSurfaceUnlock does not match an IOSurfaceLock");
   if (!(options & kIOSurfaceLockReadOnly)) __atomic_fetch_add(&fake(surface)->seed, 1, __ATOMIC_SEQ_CST);
