@@ -234,6 +234,18 @@ TEST(lookup_tables) {
                "tensor<fp16, [1, 4]>") == (std::vector<double>{1, 2, 3, 4}));
 }
 
+TEST(rules_see_what_a_weight_was_made_of) {
+  const Graph graph =
+      compile(in_program("tensor<fp16, [1, 2]> x",
+                         "tensor<fp16, [1, 2]> w = constexpr_affine_dequantize()[axis = int32(1), quantized_data = "
+                         "tensor<int8, [1, 2]>([[1, 2]]), "
+                         "scale = fp16(2), zero_point = int8(0)]; tensor<fp16, [1, 2]> y = mul(x = x, y = w);",
+                         "y"));
+  const Value &weight = named(graph, "w");
+  CHECK(weight.made_by == OpKind::ConstexprAffineDequantize && weight.stored_as == DType::Int8);
+  CHECK(graph.values.size() == 3);  // the compressed form is not kept
+}
+
 TEST(sparse_and_cast) {
   CHECK(folded("tensor<fp16, [2, 3]> w = constexpr_sparse_to_dense(nonzero_data = tensor<fp16, [2]>([7, -8]),"
                "mask = tensor<uint1, [2, 3]>([[0, 1, 0], [0, 0, 1]]));",

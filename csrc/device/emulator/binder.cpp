@@ -53,7 +53,10 @@ std::string expected_text(const ArgSpec &argument) {
     const std::string parameter = argument.parameter;
     const bool list = parameter.size() > 2 && parameter.ends_with("[]");
     const std::string element = list ? parameter.substr(0, parameter.size() - 2) : parameter;
-    return text + (list ? "1-D tensor of " : "scalar ") + (element == "fp" ? "fp16 or fp32" : element == "scale" ? "int32 or fp32" : element);
+    return text + (list ? "1-D tensor of " : "scalar ") +
+           (element == "fp"      ? "fp16 or fp32"
+            : element == "scale" ? "int32 or fp32"
+                                 : element);
   }
   std::string kinds;
   const auto add = [&](ArgKind kind, const char *name) {

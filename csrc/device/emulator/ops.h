@@ -147,8 +147,9 @@ enum ArgKind : unsigned {
 struct ArgSpec {
   const char *name;
   unsigned kinds;
-  const char *parameter =
-      "";  // ArgConst parameters: "int32[]", "string", "fp", "scale" (int32 or fp32) ...; "" for tensors
+  // ArgConst parameters: a dtype such as "bool", "int32", "string"; "fp": fp16 or fp32, whichever the operation
+  // computes in; "scale": int32 or fp32. With "[]", a 1-D list. "" for tensors.
+  const char *parameter = "";
   bool required = true;
   const char *default_text = "";  // optional parameters: "false", "1", "[1,1]", "0x1p-24"; "" = stays absent
 };
