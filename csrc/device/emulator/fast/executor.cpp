@@ -1,0 +1,143 @@
+// The fast executor: binds surfaces to the buffers of a plan and runs its stages.
+#include "../executor.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "../../../cpu/fp16.h"
+#include "../../../cpu/threads.h"
+#include "arena.h"
+#include "plan.h"
+
+namespace ane::fast {
+
+namespace {
+
+bool overlap(const BoundSurface &a, const BoundSurface &b) {
+  return a.base < b.base + b.bytes && b.base < a.base + a.bytes;
+}
+
+class FastExecutor : public Executor {
+ public:
+  FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
+  void run(const std::vector<BoundSurface> &inputs, const std::vector<BoundSurface> &outputs) override;
+  size_t resident_bytes() const override;
+  std::string counters_json() const override;
+
+ private:
+  uint8_t *image(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own);
+  uint8_t *target(const Buffer &buffer, const std::vector<BoundSurface> &inputs, const BoundSurface &surface);
+  void run_region(const Stage &stage);
+
+  Plan plan_;
+  std::vector<uint8_t *> bases_;                // by buffer
+  std::vector<std::vector<float>> own_images_;  // by buffer: of surfaces that keep no image
+  std::vector<std::vector<uint8_t>> staged_;    // by output port: written here while an input is the same surface
+  uint64_t conversions_ = 0;                    // surfaces widened to fp32 images
+};
+
+FastExecutor::FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options)
+    : plan_(make_plan(std::move(graph), options)), bases_(plan_.buffers.size()), own_images_(plan_.buffers.size()) {
+  for (size_t i = 0; i < plan_.buffers.size(); ++i) {
+    Buffer &buffer = plan_.buffers[i];
+    if (buffer.storage == Storage::Constant) bases_[i] = reinterpret_cast<uint8_t *>(buffer.constant.data());
+    if (buffer.storage == Storage::Output) {
+      staged_.resize(std::max(staged_.size(), static_cast<size_t>(buffer.port) + 1));
+    }
+  }
+}
+
+// The surface in fp32, converted again only when its content changed.
+uint8_t *FastExecutor::image(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own) {
+  const size_t count = static_cast<size_t>(buffer.count);
+  const uint16_t *halves = reinterpret_cast<const uint16_t *>(surface.base);
+  if (surface.image == nullptr) {
+    own->resize(count);
+    anecpu_floats_from_halves(halves, own->data(), count);
+    ++conversions_;
+    return reinterpret_cast<uint8_t *>(own->data());
+  }
+  SurfaceImage &image = *surface.image;
+  const std::lock_guard lock(image.mutex);
+  if (image.seed != surface.seed || image.values.size() < count) {
+    // All of the surface: its image then never moves while another program reads it.
+    image.values.resize(surface.bytes / sizeof(uint16_t));
+    anecpu_floats_from_halves(halves, image.values.data(), image.values.size());
+    image.seed = surface.seed;
+    ++conversions_;
+  }
+  return reinterpret_cast<uint8_t *>(image.values.data());
+}
+
+// Where an output is written: the surface, or, while that is an input too, a block of its own until the end.
+uint8_t *FastExecutor::target(const Buffer &buffer, const std::vector<BoundSurface> &inputs,
+                              const BoundSurface &surface) {
+  std::vector<uint8_t> &staged = staged_[static_cast<size_t>(buffer.port)];
+  const bool shared =
+      std::any_of(inputs.begin(), inputs.end(), [&](const BoundSurface &input) { return overlap(input, surface); });
+  staged.resize(shared ? static_cast<size_t>(buffer.count) * (buffer.half ? 2 : 4) : 0);
+  return shared ? staged.data() : surface.base;
+}
+
+void FastExecutor::run(const std::vector<BoundSurface> &inputs, const std::vector<BoundSurface> &outputs) {
+  const ArenaBlock arena(plan_.arena_bytes);
+  for (size_t i = 0; i < plan_.buffers.size(); ++i) {
+    const Buffer &buffer = plan_.buffers[i];
+    const size_t port = static_cast<size_t>(buffer.port);
+    switch (buffer.storage) {
+      case Storage::Temporary: bases_[i] = arena.base() + plan_.offsets[i]; break;
+      case Storage::Constant: break;
+      case Storage::Input: bases_[i] = inputs[port].base; break;
+      case Storage::InputImage: bases_[i] = image(buffer, inputs[port], &own_images_[i]); break;
+      case Storage::Output: bases_[i] = target(buffer, inputs, outputs[port]); break;
+    }
+  }
+  for (const Stage &stage : plan_.stages) {
+    if (stage.slices > 0) {
+      run_region(stage);
+    } else {
+      stage.steps[0]->run(bases_.data());
+    }
+  }
+  for (size_t port = 0; port < staged_.size(); ++port) {
+    if (!staged_[port].empty()) std::memcpy(outputs[port].base, staged_[port].data(), staged_[port].size());
+  }
+}
+
+void FastExecutor::run_region(const Stage &stage) {
+  parallel_for(static_cast<size_t>(stage.slices), 1, [&](size_t begin, size_t end) {
+    uint8_t *local = thread_scratch(Scratch::Region, stage.local_bytes);
+    std::vector<uint8_t *> bases = bases_;
+    for (size_t i = 0; i < stage.local_buffers.size(); ++i) {
+      bases[static_cast<size_t>(stage.local_buffers[i])] = local + stage.local_offsets[i];
+    }
+    for (size_t slice = begin; slice < end; ++slice) {
+      for (const auto &step : stage.steps) step->run_slice(bases.data(), static_cast<int64_t>(slice));
+    }
+  });
+}
+
+size_t FastExecutor::resident_bytes() const {
+  size_t bytes = 0;
+  for (const Buffer &buffer : plan_.buffers) bytes += buffer.constant.size() * sizeof(float);
+  for (const auto &image : own_images_) bytes += image.size() * sizeof(float);
+  for (const auto &staged : staged_) bytes += staged.size();
+  return bytes;
+}
+
+std::string FastExecutor::counters_json() const {
+  return "{\"image_conversions\": " + std::to_string(conversions_) + "}";
+}
+
+}  // namespace
+
+}  // namespace ane::fast
+
+namespace ane {
+
+std::unique_ptr<Executor> make_fast_executor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options) {
+  return std::make_unique<fast::FastExecutor>(std::move(graph), options);
+}
+
+}  // namespace ane
