@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
 from anetrain.mil import Graph
 from anetrain.mil.ops import FAMILIES, OPS, Arg, Op
 from anetrain.mil.ops.base import PARAMETER_KINDS, TENSOR_KINDS
 
+ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "ops.md"
 
 INTRODUCTION = """# Ops
@@ -29,7 +29,8 @@ route to the same compiler, **disputed** when those who ran it disagree. A devic
 without direct evidence; `allow_unproven` lifts that.
 
 A *required* argument must stand in the MIL text; the builder writes the default of every argument that has one.
-Examples show the op in dialect B (`program(1.3)`) and dialect A (`program(1.0)`); constants stand before it as in any program.
+Examples show the op in dialect B (`program(1.3)`) and dialect A (`program(1.0)`); constants stand before it as in any
+program.
 
 | op | evidence | family |
 |---|---|---|
