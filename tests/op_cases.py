@@ -22,11 +22,15 @@ Draw = st.DrawFn
 @dataclass
 class Case:
     """Arrays for tensors (a list of them for variadic ones), Python values for parameters. `kinds` names the MIL types
-    that the array's own type does not say."""
+    that the array's own type does not say, `constants` the operands that could be computed and are constants here."""
 
     op: str
     arguments: dict[str, Any]
     kinds: dict[str, str] = field(default_factory=dict)
+    constants: frozenset[str] = frozenset()
+
+    def is_constant(self, name: str) -> bool:
+        return name in self.constants or OPS[self.op].arg(name).is_const
 
     def kind_of(self, name: str, array: np.ndarray) -> str:
         return self.kinds.get(name, {"float16": "fp16"}.get(array.dtype.name, array.dtype.name))
@@ -40,7 +44,7 @@ class Case:
                 arguments[arg.name] = [feed(f"{arg.name}{i}", item, "fp16") for i, item in enumerate(given)]
             elif arg.is_tensor and given is not None:
                 kind = self.kind_of(arg.name, given)
-                constant = arg.is_const or dtype(kind).is_sub_byte
+                constant = self.is_constant(arg.name)
                 arguments[arg.name] = g.constant(given, dtype=kind) if constant else feed(arg.name, given, kind)
             else:
                 arguments[arg.name] = given
@@ -142,12 +146,12 @@ def with_alpha(draw: Draw) -> dict[str, Any]:
 
 @maker("sigmoid_hard", "scaled_tanh", "clamped_relu", "linear_activation", "clip")
 def with_alpha_beta(draw: Draw) -> dict[str, Any]:
-    return {"x": half(draw, shape_of(draw)), "alpha": scalar(draw, 0.125, 2.0), "beta": scalar(draw, 2.0, 4.0)}
+    return {"x": half(draw, shape_of(draw)), "alpha": scalar(draw, 0.125, 2.0), "beta": scalar(draw, 2.5, 4.0)}
 
 
 @maker("prelu")
 def prelu(draw: Draw) -> dict[str, Any]:
-    x = half(draw, shape_of(draw, 3))
+    x = half(draw, shape_of(draw, 4))  # of other ranks coremltools takes only equal alphas
     return {"x": x, "alpha": half(draw, x.shape[1:2], -1.0, 1.0)}
 
 
@@ -211,7 +215,6 @@ def windowed(draw: Draw, kernel: tuple[int, int], dilations: tuple[int, int] = (
     }
 
 
-@maker("conv", "conv_transpose")
 def convolution(draw: Draw) -> dict[str, Any]:
     groups, per_group_in, per_group_out = (draw(st.integers(1, 3)) for _ in range(3))
     kernel = draw(st.integers(1, 3)), draw(st.integers(1, 3))
@@ -229,12 +232,19 @@ def convolution(draw: Draw) -> dict[str, Any]:
     }
 
 
+@maker("conv")
 def conv(draw: Draw) -> dict[str, Any]:
     arguments = convolution(draw)
     groups, inputs, outputs, kernel = arguments["weight"]
-    return {**arguments, "weight": half(draw, (groups * outputs, inputs, *kernel), -1, 1)}
+    computed = arguments["x"].shape[0] == 1 and arguments["dilations"] == (1, 1) and draw(st.booleans())
+    return {
+        **arguments,
+        "weight": half(draw, (groups * outputs, inputs, *kernel), -1, 1),
+        "constants": ("bias",) if computed else ("weight", "bias"),
+    }
 
 
+@maker("conv_transpose")
 def conv_transpose(draw: Draw) -> dict[str, Any]:
     arguments = convolution(draw)
     groups, inputs, outputs, kernel = arguments["weight"]
@@ -243,10 +253,8 @@ def conv_transpose(draw: Draw) -> dict[str, Any]:
     # Padding cuts the result here: keep something of it.
     pads = [min(pad, (k - 1) * d // 2) for pad, k, d in zip(arguments["pad"][::2], kernel, arguments["dilations"])]
     arguments["pad"] = (pads[0], pads[0], pads[1], pads[1])
-    return {**arguments, "weight": half(draw, (groups * inputs, outputs, *kernel), -1, 1)}
-
-
-MAKERS["conv"], MAKERS["conv_transpose"] = conv, conv_transpose
+    weight = half(draw, (groups * inputs, outputs, *kernel), -1, 1)
+    return {**arguments, "weight": weight, "constants": ("weight", "bias")}
 
 
 @maker("matmul")
@@ -323,16 +331,17 @@ def layer_norm(draw: Draw) -> dict[str, Any]:
     x = half(draw, shape_of(draw, 2))
     axes = some_axes(draw, x.ndim)
     shape = tuple(x.shape[axis] for axis in sorted(axis % x.ndim for axis in axes))
+    affine = draw(st.booleans())
     return {
         "x": x,
         "axes": axes,
-        "gamma": maybe(draw, lambda: half(draw, shape, 0.5, 2)),
-        "beta": maybe(draw, lambda: half(draw, shape, -1, 1)),
+        "gamma": half(draw, shape, 0.5, 2) if affine else None,
+        "beta": half(draw, shape, -1, 1) if affine else None,
         "epsilon": scalar(draw, 2**-6, 1.0),
     }
 
 
-@maker("batch_norm", "instance_norm")
+@maker("instance_norm")
 def channel_norm(draw: Draw) -> dict[str, Any]:
     x = half(draw, shape_of(draw, 3))
     return {
@@ -343,13 +352,11 @@ def channel_norm(draw: Draw) -> dict[str, Any]:
     }
 
 
+@maker("batch_norm")
 def batch_norm(draw: Draw) -> dict[str, Any]:
     arguments = channel_norm(draw)
     channels = arguments["x"].shape[1:2]
     return {**arguments, "mean": half(draw, channels, -1, 1), "variance": half(draw, channels, 0.5, 2)}
-
-
-MAKERS["batch_norm"] = batch_norm
 
 
 @maker("l2_norm")
@@ -473,8 +480,8 @@ def expand_dims(draw: Draw) -> dict[str, Any]:
 
 @maker("flatten2d")
 def flatten2d(draw: Draw) -> dict[str, Any]:
-    x = half(draw, shape_of(draw))
-    return {"x": x, "axis": draw(st.integers(0, x.ndim))}
+    x = half(draw, shape_of(draw, 2))
+    return {"x": x, "axis": draw(st.integers(1, x.ndim - 1))}
 
 
 @maker("tile")
@@ -509,12 +516,6 @@ def crop(draw: Draw) -> dict[str, Any]:
     return {"x": x, "crop_height": cuts[0], "crop_width": cuts[1]}
 
 
-@maker("pixel_shuffle", "depth_to_space", "pixel_unshuffle", "space_to_depth")
-def pixels(draw: Draw) -> dict[str, Any]:
-    n, c, h, w = (draw(st.integers(1, 3)) for _ in range(4))
-    return {"factor": draw(st.integers(2, 3)), "size": (n, c, h, w)}
-
-
 def _pixels(argument: str, to_space: bool) -> Maker:
     def make(draw: Draw) -> dict[str, Any]:
         f = draw(st.integers(2, 3))
@@ -533,7 +534,7 @@ MAKERS["space_to_depth"] = _pixels("block_size", to_space=False)
 # ---------------------------------------------------------------- images
 
 
-@maker("max_pool", "avg_pool")
+@maker("max_pool")
 def pool(draw: Draw) -> dict[str, Any]:
     kernel = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     options = windowed(draw, kernel)
@@ -544,16 +545,16 @@ def pool(draw: Draw) -> dict[str, Any]:
         "x": half(draw, (draw(st.integers(1, 2)), draw(st.integers(1, 3)), *size)),
         "kernel_sizes": kernel,
         **options,
+        # With larger steps a window of ceil_mode may lie wholly outside.
+        "strides": tuple(min(stride, k) for stride, k in zip(options["strides"], kernel, strict=True)),
         "pad": (top, top, left, left),
         "ceil_mode": ceil_mode,
     }
 
 
+@maker("avg_pool")
 def avg_pool(draw: Draw) -> dict[str, Any]:
     return {**pool(draw), "exclude_padding_from_average": draw(st.booleans())}
-
-
-MAKERS["avg_pool"] = avg_pool
 
 
 def image(draw: Draw) -> np.ndarray:
@@ -576,18 +577,16 @@ def upsample_bilinear(draw: Draw) -> dict[str, Any]:
     }
 
 
-@maker("resize_nearest_neighbor", "resize_bilinear")
+@maker("resize_nearest_neighbor")
 def resize(draw: Draw) -> dict[str, Any]:
     targets = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     return {"x": image(draw), "target_size_height": targets[0], "target_size_width": targets[1]}
 
 
+@maker("resize_bilinear")
 def resize_bilinear(draw: Draw) -> dict[str, Any]:
     modes = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS")
     return {**resize(draw), "sampling_mode": draw(st.sampled_from(modes))}
-
-
-MAKERS["resize_bilinear"] = resize_bilinear
 
 
 @maker("affine")
@@ -612,16 +611,15 @@ def affine(draw: Draw) -> dict[str, Any]:
 def integers(draw: Draw, shape: tuple[int, ...], kind: str) -> np.ndarray:
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     low, high = dtype(kind).integer_range
-    return generator.integers(low, high, shape, endpoint=True).astype(dtype(kind).numpy)
+    return np.asarray(generator.integers(low, high, shape, endpoint=True), dtype(kind).numpy)
 
 
 def scale_of(draw: Draw, shape: tuple[int, ...]) -> np.ndarray:
     """Powers of two, so that the true result of a division has no ties near a rounding."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return (2.0 ** generator.integers(-4, 1, shape)).astype(np.float16)
+    return np.asarray(2.0 ** generator.integers(-4, 1, shape), np.float16)
 
 
-@maker("quantize", "dequantize")
 def quantisation(draw: Draw) -> dict[str, Any]:
     shape = shape_of(draw)
     axis = draw(st.integers(0, len(shape) - 1)) if draw(st.booleans()) else None
@@ -636,18 +634,17 @@ def quantisation(draw: Draw) -> dict[str, Any]:
     }
 
 
+@maker("quantize")
 def quantize(draw: Draw) -> dict[str, Any]:
     arguments = quantisation(draw)
     x = half(draw, arguments.pop("shape"), -20, 20)
     return {"input": x, "output_dtype": arguments.pop("kind"), **arguments}
 
 
+@maker("dequantize")
 def dequantize(draw: Draw) -> dict[str, Any]:
     arguments = quantisation(draw)
     return {"input": integers(draw, arguments.pop("shape"), arguments.pop("kind")), **arguments}
-
-
-MAKERS["quantize"], MAKERS["dequantize"] = quantize, dequantize
 
 
 @maker("const")
@@ -712,5 +709,5 @@ def constexpr_cast(draw: Draw) -> dict[str, Any]:
 @st.composite
 def cases(draw: Draw, op: str) -> Case:
     arguments = dict(MAKERS[op](draw))
-    kinds = arguments.pop("kinds", {})
-    return Case(op, arguments, kinds)
+    kinds, constants = arguments.pop("kinds", {}), arguments.pop("constants", ())
+    return Case(op, arguments, kinds, frozenset(constants))
