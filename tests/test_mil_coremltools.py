@@ -60,7 +60,9 @@ def test_first_opset(coremltools: Any, op: str) -> None:
     versions = coremltools.converters.mil.mil.ops.registry.SSAOpRegistry.core_ops[op]
     names = {arg.name for arg in OPS[op].args}
     fitting = [target for target, cls in versions.items() if names <= set(cls.input_spec.input_types)]
-    assert min(fitting, key=lambda target: target.value).name.lower() == OPS[op].opset or op == "constexpr_sparse_to_dense"
+    assert (
+        min(fitting, key=lambda target: target.value).name.lower() == OPS[op].opset or op == "constexpr_sparse_to_dense"
+    )
 
 
 # ---------------------------------------------------------------- shapes and values

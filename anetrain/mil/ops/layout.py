@@ -239,10 +239,10 @@ class SliceByIndex(Op):
         """numpy's index of each axis."""
         items: list[slice | int] = []
         for axis, (first, last) in enumerate(zip(begin, end, strict=True)):
-            if squeeze_mask is not None and squeeze_mask[axis]:
-                items.append(first)
-                continue
             open_start = begin_mask is not None and begin_mask[axis]
+            if squeeze_mask is not None and squeeze_mask[axis]:
+                items.append(0 if open_start else first)
+                continue
             open_stop = end_mask is not None and end_mask[axis]
             items.append(
                 slice(None if open_start else first, None if open_stop else last, stride[axis] if stride else 1)
