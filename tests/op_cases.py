@@ -251,7 +251,10 @@ def conv_transpose(draw: Draw) -> dict[str, Any]:
     if arguments["pad_type"] == "same_lower":
         arguments["pad_type"] = "same"  # all that is known of conv_transpose
     # Padding cuts the result here: keep something of it.
-    pads = [min(pad, (k - 1) * d // 2) for pad, k, d in zip(arguments["pad"][::2], kernel, arguments["dilations"])]
+    pads = [
+        min(pad, (k - 1) * d // 2)
+        for pad, k, d in zip(arguments["pad"][::2], kernel, arguments["dilations"], strict=True)
+    ]
     arguments["pad"] = (pads[0], pads[0], pads[1], pads[1])
     weight = half(draw, (groups * inputs, outputs, *kernel), -1, 1)
     return {**arguments, "weight": weight, "constants": ("weight", "bias")}
@@ -539,7 +542,7 @@ def pool(draw: Draw) -> dict[str, Any]:
     kernel = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     options = windowed(draw, kernel)
     ceil_mode = not options["pad_type"].startswith("same") and draw(st.booleans())
-    top, _, left, _ = (min(pad, k // 2) for pad, k in zip(options["pad"], (kernel[0],) * 2 + (kernel[1],) * 2))
+    top, left = (min(pad, k // 2) for pad, k in zip(options["pad"][::2], kernel, strict=True))
     size = options.pop("size")
     return {
         "x": half(draw, (draw(st.integers(1, 2)), draw(st.integers(1, 3)), *size)),

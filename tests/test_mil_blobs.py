@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import struct
 from collections.abc import Callable
@@ -206,10 +207,8 @@ def test_any_bytes_give_an_error_or_a_tensor(data: bytes, offset: int) -> None:
         file = start + data
         check_blob(file, {max(offset, 0): GOOD_TYPE})
         for read in (lambda f: read_blob(f, offset), read_records):  # type: ignore[misc]
-            try:
+            with contextlib.suppress(BlobError):
                 read(file)
-            except BlobError as error:
-                assert str(error)
 
 
 # ---------------------------------------------------------------- files of earlier trainers

@@ -33,7 +33,7 @@ def coremltools() -> Any:
     need(importlib.util.find_spec("coremltools"), "coremltools is not installed")
     logging.disable(logging.WARNING)  # it looks for parts that exist on macOS only
     import coremltools as ct
-    import coremltools.converters.mil.mil.ops.registry  # noqa: F401
+    import coremltools.converters.mil.mil.ops.registry
 
     return ct
 
@@ -70,7 +70,7 @@ def test_first_opset(coremltools: Any, op: str) -> None:
 
 def build(ct: Any, case: Case, constant: bool) -> list[Any]:
     """The op in coremltools' builder: operands as placeholders, or all as fp32 constants so that it computes."""
-    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil import Builder
     from coremltools.converters.mil.mil import types
 
     op = OPS[case.op]
@@ -83,8 +83,8 @@ def build(ct: Any, case: Case, constant: bool) -> list[Any]:
             operands[arg.name] = given
     placeholders = {} if constant else operands
     names = {"float16": types.fp16, "bool": types.bool, "int8": types.int8, "uint8": types.uint8}
-    specs = [mb.TensorSpec(array.shape, dtype=names[array.dtype.name]) for array in placeholders.values()]
-    specs = specs or [mb.TensorSpec((1,), dtype=types.fp16)]
+    specs = [Builder.TensorSpec(array.shape, dtype=names[array.dtype.name]) for array in placeholders.values()]
+    specs = specs or [Builder.TensorSpec((1,), dtype=types.fp16)]
     found: list[Any] = []
 
     def body(*variables: Any) -> Any:
@@ -117,14 +117,14 @@ def build(ct: Any, case: Case, constant: bool) -> list[Any]:
                 arguments[arg.name] = tuple(value(arg, f"{arg.name}.{i}", item) for i, item in enumerate(given))
             elif (made := value(arg, arg.name, given)) is not None:
                 arguments[arg.name] = made
-        result = getattr(mb, case.op)(**arguments)
+        result = getattr(Builder, case.op)(**arguments)
         found.extend(result if isinstance(result, (tuple, list)) else [result])
         return found[0]
 
     # The builder counts the parameters of the function it is given.
     by_count = [lambda a: body(a), lambda a, b: body(a, b), lambda a, b, c: body(a, b, c)]
     by_count.append(lambda a, b, c, d: body(a, b, c, d))
-    mb.program(input_specs=specs, opset_version=ct.target.iOS18)(by_count[len(specs) - 1])
+    Builder.program(input_specs=specs, opset_version=ct.target.iOS18)(by_count[len(specs) - 1])
     return found
 
 
