@@ -74,8 +74,8 @@ ane_status ane_apple_surface_lock(ane_backend_surface *surface, bool write, ane_
 ane_status ane_apple_surface_unlock(ane_backend_surface *surface, bool write, ane_error *error);
 
 /* ---- blobs.m ---- */
-/* Refuses paths that are not "@model_path/RELATIVE", that leave the directory, repeat, or stand in for our own files.
- */
+/* Refuses paths that are not "@model_path/RELATIVE", that leave the directory, or stand in for files that are not
+ * weights. The layer above has refused blobs without a path or bytes, and paths given twice. */
 ane_status ane_blobs_check(const ane_blob *blobs, size_t count, ane_error *error);
 NSDictionary *ane_blobs_weights(const ane_blob *blobs, size_t count); /* the framework's form; no copy of the bytes */
 ane_status ane_blobs_write(ane_directory *directory, const ane_blob *blobs, size_t count, ane_error *error);

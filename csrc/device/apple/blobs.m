@@ -7,25 +7,18 @@ static const char PREFIX[] = "@model_path/";
 
 /* The part below the program directory; NULL when the path does not begin as it must. */
 static const char *relative_path(const char *path) {
-  return path && strncmp(path, PREFIX, strlen(PREFIX)) == 0 ? path + strlen(PREFIX) : NULL;
+  return strncmp(path, PREFIX, strlen(PREFIX)) == 0 ? path + strlen(PREFIX) : NULL;
 }
 
 ane_status ane_blobs_check(const ane_blob *blobs, size_t count, ane_error *error) {
-  NSMutableSet *seen = [NSMutableSet set];
   for (size_t i = 0; i < count; i++) {
     const char *path = blobs[i].path, *relative = relative_path(path);
-    NSString *key = relative ? [NSString stringWithUTF8String:path] : nil;
-    if (!key)
+    if (!relative || ![NSString stringWithUTF8String:path])
       return ane_fail(error, ANE_BAD_ARGUMENT,
-                      "blob %zu is named '%.256s'; the path must read '@model_path/...', in UTF-8", i,
-                      path ? path : "");
+                      "blob %zu is named '%.256s'; its path must read '@model_path/...', in UTF-8", i, path);
     if (!ane_directory_accepts(relative))
-      return ane_fail(
-          error, ANE_BAD_ARGUMENT,
-          "blob path '%.256s' is absolute, leaves the program's directory, or is a name that is taken there", path);
-    if (!blobs[i].data || blobs[i].bytes == 0) return ane_fail(error, ANE_BAD_ARGUMENT, "blob '%.256s' is empty", path);
-    if ([seen containsObject:key]) return ane_fail(error, ANE_BAD_ARGUMENT, "blob '%.256s' is given twice", path);
-    [seen addObject:key];
+      return ane_fail(error, ANE_BAD_ARGUMENT,
+                      "blob path '%.256s' leaves the program's directory, or is a name that is taken there", path);
   }
   return ANE_OK;
 }

@@ -17,7 +17,8 @@ static struct setting {
 static struct text_setting {
   const char *name;
   char text[256];
-} texts[] = {{"profile", ""}, {"rules", ""}};
+  const char *standard;
+} texts[] = {{"profile", "exact", "exact"}, {"rules", "", ""}};
 static struct step {
   const char *name;
   int64_t calls;
@@ -50,7 +51,7 @@ void fake_ane_reset(void) {
   extern void fake_forget_compiled(void);
   pthread_mutex_lock(&mutex);
   for (size_t i = 0; i < COUNT(settings); i++) settings[i].value = settings[i].standard;
-  for (size_t i = 0; i < COUNT(texts); i++) texts[i].text[0] = 0;
+  for (size_t i = 0; i < COUNT(texts); i++) strcpy(texts[i].text, texts[i].standard);
   for (size_t i = 0; i < COUNT(steps); i++) steps[i].calls = 0, steps[i].failures = 0;
   misuses = 0;
   latest_misuse[0] = 0;

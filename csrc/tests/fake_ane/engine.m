@@ -43,8 +43,8 @@ static ane_status allow(void *context, ane_error *error) {
 static ane_status start(fake_engine *engine, NSData *text, NSDictionary *files, ane_error *error) {
   ane_options options = ANE_OPTIONS_INIT;
   const char *profile = fake_setting_text("profile"), *rules = fake_setting_text("rules");
-  options.profile = *profile ? profile : NULL;
-  options.rules = *rules ? rules : NULL;
+  options.profile = profile;
+  options.rules = rules;
   options.executor = (ane_executor)fake_setting("executor");
   ane_status status = emulator()->open(&options, &engine->device, error);
   if (status != ANE_OK) return status;

@@ -29,7 +29,7 @@ ANE_API void fake_ane_reset(void);
  *   has_ane (1), virtual_machine
  *   executor           ane_executor of the emulator underneath */
 ANE_API void fake_ane_set(const char *setting, int64_t value);
-/* "profile" and "rules" of the emulator underneath, as in ane_options. */
+/* "profile" (default: exact) and "rules" of the emulator underneath, as in ane_options. */
 ANE_API void fake_ane_set_text(const char *setting, const char *text);
 
 /* The next `times` calls of a step fail. Steps: descriptor, model, identifier, compile, load, attributes,
