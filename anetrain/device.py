@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from anetrain import _device
-from anetrain.errors import ANEError, ArgumentError
+from anetrain.errors import ANEError, ArgumentError, SurfaceError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,6 +176,8 @@ class Surface:
         _block_argument("offset", offset)
         _block_argument("row_stride", row_stride)
         shape = (columns, rows) if transposed else (rows, columns)
+        if rows * columns > self.nbytes:  # before memory is taken for it
+            raise SurfaceError(f"a block of {rows} x {columns} does not fit a surface of {self.nbytes} bytes")
         if out is None:
             out = np.empty(shape, np.float32)
         elif out.shape != shape:
@@ -246,14 +248,15 @@ class Program:
 
         For tests and examples: it allocates surfaces each time. Training builds its requests once.
         """
-        ports = {port.name: port for port in (*self.inputs, *self.outputs)}
-        inputs = {port.name: self._device.surface_for(port) for port in self.inputs}
+        ports = {port.name: port for port in self.inputs}
+        # An unknown name gets a surface too: the request then says what is wrong with the names.
+        inputs = {name: self._device.surface(ports[name].bytes if name in ports else 1) for name in arrays}
         outputs = {port.name: self._device.surface_for(port) for port in self.outputs}
-        request = self.request({name: inputs.get(name) or self._device.surface(1) for name in arrays}, outputs)
+        request = self.request(inputs, outputs)
         for name, array in arrays.items():
             _store(inputs[name], ports[name], array)
         request.run()
-        return {name: _fetch(surface, ports[name]) for name, surface in outputs.items()}
+        return {port.name: _fetch(outputs[port.name], port) for port in self.outputs}
 
 
 class Device:

@@ -29,7 +29,7 @@ std::string nearest_name(std::string_view wrong, const std::vector<std::string> 
   size_t fewest = wrong.size() / 3 + 2;
   for (const std::string &name : known) {
     const size_t edits = edit_distance(wrong, name);
-    if (edits < fewest && edits < name.size()) {
+    if (edits < fewest && edits < std::max(name.size(), wrong.size())) {
       fewest = edits;
       best = name;
     }

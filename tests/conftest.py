@@ -1,0 +1,51 @@
+"""Libraries with the interface of ane.h: the emulator, and the real device's code over a fake framework."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import ane_abi
+from tests.ane_abi import ROOT, Library
+from tests.support import need
+
+
+@pytest.fixture(scope="session")
+def emulator_path() -> Path:
+    suffix = "dylib" if sys.platform == "darwin" else "so"
+    return ROOT / "anetrain" / "lib" / f"libanetrain.{suffix}"
+
+
+@pytest.fixture(scope="session")
+def fake_ane_path() -> Path:
+    """csrc/device/apple over csrc/tests/fake_ane, built when it is asked for."""
+    need(sys.platform == "linux", "the fake framework is built on Linux only")
+    need(shutil.which("clang-19"), "clang-19")
+    need(Path("/usr/include/GNUstep").is_dir(), "libgnustep-base-dev")
+    build = [sys.executable, str(ROOT / "scripts" / "build_fake_ane.py")]
+    return Path(subprocess.run(build, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+@pytest.fixture(params=["emulator", "apple"])
+def backend(request: pytest.FixtureRequest) -> tuple[Path, int]:
+    """(library, kind) for each back end."""
+    if request.param == "emulator":
+        return request.getfixturevalue("emulator_path"), ane_abi.EMULATOR
+    return request.getfixturevalue("fake_ane_path"), ane_abi.REAL
+
+
+@pytest.fixture
+def library(backend: tuple[Path, int]) -> Iterator[Library]:
+    """Both back ends in turn. Afterwards nothing may be left alive."""
+    library = Library(*backend)
+    yield library
+    library.release_all()
+    counters = library.open().counters()
+    library.release_all()
+    alive = {name: counters[name] for name in ("live_programs", "live_surfaces", "live_requests", "backend_objects")}
+    assert not any(alive.values()), f"left alive: {alive}"
