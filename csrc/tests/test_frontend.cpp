@@ -126,6 +126,17 @@ TEST(defaults_take_the_type_of_the_operation) {
   CHECK(NodeView(graph, graph.nodes[0]).integer("axis") == -1);
 }
 
+TEST(defaults_may_be_many_wherever_the_list_of_values_grows) {
+  std::string before;
+  for (int i = 0; i < 40; i++) {
+    const Graph normalised = compile(
+        in_program("tensor<fp16, [1, 4, 1, 32]> x",
+                   before + "tensor<fp16, [1, 4, 1, 32]> y = local_response_norm(x = x, size = int32(3));", "y"));
+    CHECK(NodeView(normalised, normalised.nodes[0]).type("k").dtype == DType::Fp16);
+    before += "int32 c" + std::to_string(i) + " = const()[val = int32(1)];";
+  }
+}
+
 TEST(fp32_mode_retypes_everything) {
   FrontendOptions options;
   options.fp32 = true;

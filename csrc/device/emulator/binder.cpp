@@ -1,6 +1,7 @@
 #include "binder.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "../names.h"
 #include "errors.h"
@@ -178,17 +179,17 @@ class Binding {
   }
 
   // The floating type the operation computes in: of its first floating tensor; none for a dequantize, for instance.
-  const DType *floating_type() const {
+  std::optional<DType> floating_type() const {
     for (size_t i = 0; i < arguments_.size(); i++) {
       if (arguments_[i].empty() || spec_.arguments[i].parameter[0] || !(spec_.arguments[i].kinds & ArgTensor)) continue;
-      const DType &dtype = context_.graph.values[static_cast<size_t>(arguments_[i][0])].type.dtype;
-      if (dtype == DType::Fp16 || dtype == DType::Fp32) return &dtype;
+      const DType dtype = context_.graph.values[static_cast<size_t>(arguments_[i][0])].type.dtype;
+      if (dtype == DType::Fp16 || dtype == DType::Fp32) return dtype;
     }
-    return nullptr;
+    return std::nullopt;
   }
 
   void fill_defaults() {
-    const DType *floating = floating_type();
+    const std::optional<DType> floating = floating_type();
     for (size_t i = 0; i < arguments_.size(); i++) {
       const ArgSpec &argument = spec_.arguments[i];
       std::string element = argument.parameter;
