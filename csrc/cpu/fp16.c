@@ -10,8 +10,8 @@
 enum {
   kGrain = 16 * 1024,              // elements that are worth a thread
   kStreamFrom = 16 * 1024 * 1024,  // bytes written, from where the target cannot stay in the caches
-  kBlock = 32,                     // a transposed block: whole cache lines on both sides, both in the first cache
-  kTile = 8,                       // what a version's tile functions do at once
+  kBlock = 64,                     // transposed at once: whole cache lines on both sides
+  kTile = 8,                       // of it, in registers
   kBuffer = 512,                   // elements gathered before a conversion, scattered after it
 };
 
@@ -84,22 +84,6 @@ static void convert_run(const Job *job, const void *source, void *target, size_t
     job->version->floats_from_halves(source, target, count, job->stream);
 }
 
-static void convert_tile(const Job *job, const void *source, void *target) {
-  const ptrdiff_t source_stride = job->source_row / job->source_size;
-  const ptrdiff_t target_stride = job->target_column / job->target_size;
-  if (job->to_halves)
-    job->version->tile_to_halves(source, source_stride, target, target_stride);
-  else
-    job->version->tile_to_floats(source, source_stride, target, target_stride);
-}
-
-static void convert_one(const Job *job, const void *source, void *target) {
-  if (job->to_halves)
-    *(uint16_t *)target = anecpu_half_from_float(*(const float *)source);
-  else
-    *(float *)target = anecpu_float_from_half(*(const uint16_t *)source);
-}
-
 // Bodies of parallel_for.
 
 static void part_of_one_run(void *context, size_t begin, size_t end) {
@@ -115,25 +99,55 @@ static void rows_as_runs(void *context, size_t begin, size_t end) {
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-static void transposed_tile(const Job *job, size_t row, size_t column, size_t rows, size_t columns) {
-  if (rows == kTile && columns == kTile) {
-    convert_tile(job, source_at(job, row, column), target_at(job, row, column));
-    return;
+// Three perfect shuffles of eight rows: afterwards rows[i] holds what was column i.
+static void transpose_tile(const uint16_t *source, uint16_t *target) {
+  typedef uint16_t Row __attribute__((vector_size(2 * kTile)));
+  Row rows[kTile], shuffled[kTile];
+  for (int i = 0; i < kTile; ++i) memcpy(&rows[i], source + i * kBlock, sizeof(Row));
+  for (int step = 0; step < 3; ++step) {
+    for (int i = 0; i < kTile / 2; ++i) {
+      shuffled[2 * i] = __builtin_shufflevector(rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+      shuffled[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    memcpy(rows, shuffled, sizeof rows);
   }
-  for (size_t j = column; j < column + columns; ++j)
-    for (size_t i = row; i < row + rows; ++i) convert_one(job, source_at(job, i, j), target_at(job, i, j));
+  for (int i = 0; i < kTile; ++i) memcpy(target + i * kBlock, &rows[i], sizeof(Row));
 }
 
-// Source rows and target columns are contiguous. Consecutive blocks follow the target.
+// Up to a block's width; the usual case has a size the compiler knows.
+static void copy_line(const uint16_t *source, uint16_t *target, size_t count) {
+  if (count == kBlock)
+    memcpy(target, source, kBlock * sizeof *target);
+  else
+    for (size_t i = 0; i < count; ++i) target[i] = source[i];
+}
+
+// Source rows and target columns are contiguous. A block goes through two small buffers, so that memory on both sides
+// is touched in whole cache lines, once: at power-of-two strides the lines of a block fall into few sets of the caches
+// and would push each other out. Consecutive blocks follow the target.
 static void transposed_blocks(void *context, size_t begin, size_t end) {
   const Job *job = context;
   const size_t blocks_down = (job->rows + kBlock - 1) / kBlock;
-  for (size_t block = begin; block < end; ++block) {
-    const size_t row = block % blocks_down * kBlock, column = block / blocks_down * kBlock;
-    const size_t last_row = smaller(row + kBlock, job->rows), last_column = smaller(column + kBlock, job->columns);
-    for (size_t i = row; i < last_row; i += kTile)
-      for (size_t j = column; j < last_column; j += kTile)
-        transposed_tile(job, i, j, smaller(kTile, last_row - i), smaller(kTile, last_column - j));
+  uint16_t block[kBlock * kBlock] = {0}, transposed[kBlock * kBlock];
+  for (size_t index = begin; index < end; ++index) {
+    const size_t row = index % blocks_down * kBlock, column = index / blocks_down * kBlock;
+    const size_t rows = smaller(kBlock, job->rows - row), columns = smaller(kBlock, job->columns - column);
+    for (size_t i = 0; i < rows; ++i) {
+      const void *source = source_at(job, row + i, column);
+      if (job->to_halves)
+        convert_run(job, source, block + i * kBlock, columns);
+      else
+        copy_line(source, block + i * kBlock, columns);
+    }
+    for (size_t j = 0; j < columns; j += kTile)
+      for (size_t i = 0; i < rows; i += kTile) transpose_tile(block + i * kBlock + j, transposed + j * kBlock + i);
+    for (size_t j = 0; j < columns; ++j) {
+      void *target = target_at(job, row, column + j);
+      if (job->to_halves)
+        copy_line(transposed + j * kBlock, target, rows);
+      else
+        convert_run(job, transposed + j * kBlock, target, rows);
+    }
   }
 }
 

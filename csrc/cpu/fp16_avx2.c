@@ -32,30 +32,4 @@ static void floats_from_halves(const uint16_t *source, float *target, size_t cou
   for (; i < count; ++i) target[i] = anecpu_float_from_half(source[i]);
 }
 
-// Three perfect shuffles of the eight rows: afterwards rows[i] holds what was column i.
-static inline void transpose_8x8(__m128i rows[8]) {
-  for (int step = 0; step < 3; ++step) {
-    __m128i shuffled[8];
-    for (int i = 0; i < 4; ++i) {
-      shuffled[2 * i] = _mm_unpacklo_epi16(rows[i], rows[i + 4]);
-      shuffled[2 * i + 1] = _mm_unpackhi_epi16(rows[i], rows[i + 4]);
-    }
-    for (int i = 0; i < 8; ++i) rows[i] = shuffled[i];
-  }
-}
-
-static void tile_to_halves(const float *source, ptrdiff_t source_stride, uint16_t *target, ptrdiff_t target_stride) {
-  __m128i tile[8];
-  for (int i = 0; i < 8; ++i) tile[i] = eight_halves(source + i * source_stride);
-  transpose_8x8(tile);
-  for (int j = 0; j < 8; ++j) _mm_storeu_si128((__m128i *)(target + j * target_stride), tile[j]);
-}
-
-static void tile_to_floats(const uint16_t *source, ptrdiff_t source_stride, float *target, ptrdiff_t target_stride) {
-  __m128i tile[8];
-  for (int i = 0; i < 8; ++i) tile[i] = load_halves(source + i * source_stride);
-  transpose_8x8(tile);
-  for (int j = 0; j < 8; ++j) _mm256_storeu_ps(target + j * target_stride, _mm256_cvtph_ps(tile[j]));
-}
-
-const Fp16Version anecpu_fp16_f16c = {"f16c", halves_from_floats, floats_from_halves, tile_to_halves, tile_to_floats};
+const Fp16Version anecpu_fp16_f16c = {"f16c", halves_from_floats, floats_from_halves};

@@ -1,4 +1,4 @@
-// The contiguous conversions with AVX-512; a transposed tile is shuffles, where wider registers gain nothing over F16C.
+// The conversions with AVX-512.
 #include "fp16.h"
 #include "fp16_versions.h"
 
@@ -45,13 +45,4 @@ static void floats_from_halves(const uint16_t *source, float *target, size_t cou
   }
 }
 
-static void tile_to_halves(const float *source, ptrdiff_t source_stride, uint16_t *target, ptrdiff_t target_stride) {
-  anecpu_fp16_f16c.tile_to_halves(source, source_stride, target, target_stride);
-}
-
-static void tile_to_floats(const uint16_t *source, ptrdiff_t source_stride, float *target, ptrdiff_t target_stride) {
-  anecpu_fp16_f16c.tile_to_floats(source, source_stride, target, target_stride);
-}
-
-const Fp16Version anecpu_fp16_avx512 = {"avx512", halves_from_floats, floats_from_halves, tile_to_halves,
-                                        tile_to_floats};
+const Fp16Version anecpu_fp16_avx512 = {"avx512", halves_from_floats, floats_from_halves};

@@ -52,17 +52,4 @@ static void floats_from_halves(const uint16_t *source, float *target, size_t cou
   for (size_t i = 0; i < count; ++i) target[i] = anecpu_float_from_half(source[i]);
 }
 
-static void tile_to_halves(const float *source, ptrdiff_t source_stride, uint16_t *target, ptrdiff_t target_stride) {
-  for (ptrdiff_t j = 0; j < 8; ++j)
-    for (ptrdiff_t i = 0; i < 8; ++i)
-      target[j * target_stride + i] = anecpu_half_from_float(source[i * source_stride + j]);
-}
-
-static void tile_to_floats(const uint16_t *source, ptrdiff_t source_stride, float *target, ptrdiff_t target_stride) {
-  for (ptrdiff_t j = 0; j < 8; ++j)
-    for (ptrdiff_t i = 0; i < 8; ++i)
-      target[j * target_stride + i] = anecpu_float_from_half(source[i * source_stride + j]);
-}
-
-const Fp16Version anecpu_fp16_scalar = {"scalar", halves_from_floats, floats_from_halves, tile_to_halves,
-                                        tile_to_floats};
+const Fp16Version anecpu_fp16_scalar = {"scalar", halves_from_floats, floats_from_halves};

@@ -11,9 +11,6 @@ typedef struct {
   // Contiguous. `stream`: the target is far larger than the caches, so write around them.
   void (*halves_from_floats)(const float *source, uint16_t *target, size_t count, bool stream);
   void (*floats_from_halves)(const uint16_t *source, float *target, size_t count, bool stream);
-  // Eight by eight, transposed: source[i * source_stride + j] -> target[j * target_stride + i].
-  void (*tile_to_halves)(const float *source, ptrdiff_t source_stride, uint16_t *target, ptrdiff_t target_stride);
-  void (*tile_to_floats)(const uint16_t *source, ptrdiff_t source_stride, float *target, ptrdiff_t target_stride);
 } Fp16Version;
 
 extern const Fp16Version anecpu_fp16_scalar;
