@@ -86,6 +86,9 @@ ANE_LANE float row_sum(const float *x, int64_t count, Map map) {
   const auto add = [](NativeFloats sum, NativeFloats v) __attribute__((always_inline)) { return sum + v; };
   return fold_sum(each(add, lanes, load_some(mapped, count - i, 0.0f)));
 }
+ANE_LANE float row_sum(const float *x, int64_t count) {
+  return row_sum(x, count, [](NativeFloats v) __attribute__((always_inline)) { return v; });
+}
 
 // The largest element; NaN is passed over.
 ANE_LANE float row_max(const float *x, int64_t count) {

@@ -79,7 +79,7 @@ ANE_LANE F expm1(F x) {
   const F clamped = select(x < -20.0f, -20.0f, select(x > 88.0f, 88.0f, x));
   const auto [r, exponent] = reduce_by_ln2(clamped);
   const F small = fma(polynomial(r, kExpTail), r * r, r);  // e^r - 1
-  const F scale = bit_cast<F>(exponent + 0x3f800000);
+  const F scale = bit_cast<F>(add_bits(exponent, 0x3f800000));
   const F result = fma(scale, small, scale - 1.0f);
   return select(x > 88.0f, exp(x), select(x == 0.0f, x, result));  // -0 stays -0
 }
@@ -102,7 +102,7 @@ ANE_LANE F tanh(F x) {
   const F doubled = select(magnitude > 10.0f, 20.0f, magnitude + magnitude);
   const auto [r, exponent] = reduce_by_ln2(doubled);
   const F small = fma(polynomial(r, kExpTail), r * r, r);
-  const F scale = bit_cast<F>(exponent + 0x3f800000);
+  const F scale = bit_cast<F>(add_bits(exponent, 0x3f800000));
   const F grown = fma(scale, small, scale - 1.0f);
   return copysign(grown / (grown + 2.0f), x);
 }
