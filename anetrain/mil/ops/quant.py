@@ -72,7 +72,7 @@ class Quantize(Op):
         parameter("axis", "int32"),
         parameter("output_dtype", "string", required=True),
     )
-    evidence = disputed("direct MAD (M4), MAD PR #50 (M5 Max); M0 (M5) says unsupported type (C35)")
+    evidence = direct("MAD (M4), MAD PR #50 (M5 Max); M0 (M5) says unsupported type (C35)")
     shape_rule = (
         "The shape of input as int8 or uint8: clip(round(input / scale) + zero_point); scale is a scalar or lies "
         "along axis."

@@ -124,7 +124,7 @@ std::vector<Type> infer_slice_by_index(const NodeView &node) {
   for (size_t i = 0; i < rank; ++i) {
     if (stride[i] == 0) wrong_argument(node, "stride", "is " + list_text(stride) + "; expected no 0");
     if (squeeze_mask[i]) {
-      if (begin[i] < -x.shape[i] || begin[i] >= x.shape[i])
+      if (!begin_mask[i] && (begin[i] < -x.shape[i] || begin[i] >= x.shape[i]))
         wrong_argument(node, "begin",
                        format("holds %lld for axis %zu; expected %lld to %lld", text(begin[i]), i, text(-x.shape[i]),
                               text(x.shape[i] - 1)));
