@@ -73,23 +73,26 @@ static ane_status compile(id<ANEModel> model, ane_compile_run *run, ane_error *e
   return status;
 }
 
-static ane_status load_once(id<ANEModel> model, ane_error *error) {
+static ane_status load_once(id<ANEModel> model, bool *may_help_to_retry, ane_error *error) {
   NSError *cause = nil;
+  *may_help_to_retry = false;
   @try {
     if ([model loadWithQoS:ANE_QOS options:@{} error:&cause]) return ANE_OK;
   } @catch (id exception) {
     return ane_fail_exception(error, ANE_COMPILE_FAILED, "loadWithQoS:options:error:", exception);
   }
+  *may_help_to_retry = true;
   return ane_fail_cause(error, ANE_COMPILE_FAILED, "loadWithQoS:options:error:", cause);
 }
 
 static ane_status load(id<ANEModel> model, unsigned tries, ane_compile_run *run, ane_error *error) {
   ane_status status = ANE_OK;
-  for (unsigned try = 0; try < tries; try++) {
+  bool again = true;
+  for (unsigned try = 0; again && try < tries; try++) {
     if (try > 0) wait_ms(LOAD_WAIT_MS); /* a slot of the device may just be coming free */
     run->loads++;
     @autoreleasepool {
-      status = load_once(model, error);
+      status = load_once(model, &again, error);
     }
     if (status == ANE_OK) return ANE_OK;
   }

@@ -111,7 +111,7 @@ static ane_status add(const char *path, ane_directory **result, ane_error *error
   ane_directory *directory = calloc(1, sizeof *directory);
   if (!directory || !(directory->path = strdup(path))) {
     free(directory);
-    return ane_fail(error, ANE_COMPILE_FAILED, "out of memory");
+    return ane_fail(error, ANE_UNAVAILABLE, "out of memory");
   }
   directory->use_lock = take_use_lock(path);
   if (directory->use_lock < 0) {

@@ -31,7 +31,7 @@ static ane_status build(ane_backend_program *program, ane_backend_surface *const
                                                                         weightsBuffer:nil
                                                                             perfStats:nil
                                                                        procedureIndex:@0];
-  if (!*request) return ane_fail_nil(error, ANE_BAD_ARGUMENT, "requestWithInputs:...:procedureIndex:");
+  if (!*request) return ane_fail_nil(error, ANE_EVAL_FAILED, "requestWithInputs:...:procedureIndex:");
   if ([*request respondsToSelector:@selector(validate)] && ![*request validate])
     return ane_fail(error, ANE_BAD_ARGUMENT,
                     "the framework's own -validate refuses a request of %zu inputs and %zu outputs", input_count,
@@ -43,7 +43,7 @@ ane_status ane_apple_request_create(ane_backend_program *program, ane_backend_su
                                     size_t input_count, ane_backend_surface *const *outputs, size_t output_count,
                                     ane_backend_request **result, ane_error *error) {
   ane_backend_request *request = calloc(1, sizeof *request);
-  if (!request) return ane_fail(error, ANE_BAD_ARGUMENT, "out of memory for a request");
+  if (!request) return ane_fail(error, ANE_UNAVAILABLE, "out of memory for a request");
   request->program = program;
   ane_status status;
   @autoreleasepool {
@@ -52,7 +52,7 @@ ane_status ane_apple_request_create(ane_backend_program *program, ane_backend_su
       status = build(program, inputs, input_count, outputs, output_count, &built, error);
       if (status == ANE_OK) request->request = ane_hold(built);
     } @catch (id exception) {
-      status = ane_fail_exception(error, ANE_BAD_ARGUMENT, "building a request", exception);
+      status = ane_fail_exception(error, ANE_EVAL_FAILED, "building a request", exception);
     }
   }
   if (status == ANE_OK) {

@@ -10,10 +10,10 @@ static struct setting {
   const char *name;
   int64_t value, standard;
 } settings[] = {
-    {"cache", 0, 0},        {"attributes", 1, 1},        {"reverse_order", 0, 0},   {"row_stride_extra", 0, 0},
-    {"extra_port", 0, 0},   {"refuse_no_weights", 0, 0}, {"invalid_request", 0, 0}, {"stall_ms", 0, 0},
-    {"extra_retain", 0, 0}, {"lock_code", 0, 0},         {"has_ane", 1, 1},         {"virtual_machine", 0, 0},
-    {"executor", 0, 0}};
+    {"cache", 0, 0},           {"attributes", 1, 1},        {"reverse_order", 0, 0},   {"row_stride_extra", 0, 0},
+    {"extra_port", 0, 0},      {"refuse_no_weights", 0, 0}, {"invalid_request", 0, 0}, {"stall_ms", 0, 0},
+    {"extra_retain", 0, 0},    {"throw_string", 0, 0},      {"lock_code", 0, 0},       {"has_ane", 1, 1},
+    {"virtual_machine", 0, 0}, {"executor", 0, 0}};
 static struct text_setting {
   const char *name;
   char text[256];
@@ -47,8 +47,9 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     &table[at];                                                                      \
   })
 
+static void forget_leaked(void);
+
 void fake_ane_reset(void) {
-  extern void fake_forget_compiled(void);
   pthread_mutex_lock(&mutex);
   for (size_t i = 0; i < COUNT(settings); i++) settings[i].value = settings[i].standard;
   for (size_t i = 0; i < COUNT(texts); i++) strcpy(texts[i].text, texts[i].standard);
@@ -58,6 +59,7 @@ void fake_ane_reset(void) {
   hidden_count = 0;
   pthread_mutex_unlock(&mutex);
   fake_forget_compiled();
+  forget_leaked();
 }
 
 void fake_ane_set(const char *setting, int64_t value) { FIND(settings, setting)->value = value; }
@@ -96,6 +98,7 @@ BOOL fake_step(const char *name, NSError **error) {
   pthread_mutex_unlock(&mutex);
   if (!fails) return YES;
   NSString *domain = [NSString stringWithUTF8String:step->domain], *text = [NSString stringWithUTF8String:step->text];
+  if (strcmp(step->how, "throw") == 0 && fake_setting("throw_string")) @throw text;
   if (strcmp(step->how, "throw") == 0) [NSException raise:domain format:@"%@", text];
   if (strcmp(step->how, "error") == 0 && error) *error = fake_error(domain, step->code, text, nil);
   return NO;
@@ -132,6 +135,18 @@ int64_t fake_ane_count(const char *what) {
   return strcmp(what, "live") == 0 ? sum : FIND(steps, what)->calls;
 }
 
+static NSMutableArray *leaked_objects(void) {
+  static NSMutableArray *objects;
+  if (!objects) objects = [[NSMutableArray alloc] init];
+  return objects;
+}
+
+static void forget_leaked(void) {
+  @autoreleasepool {
+    [leaked_objects() removeAllObjects];
+  }
+}
+
 @implementation FakeObject
 + (fake_kind)kind {
   abort(); /* every class says its own */
@@ -145,7 +160,10 @@ int64_t fake_ane_count(const char *what) {
   [super dealloc];
 }
 - (id)leaked {
-  return fake_setting("extra_retain") ? [self retain] : self;
+  @synchronized([FakeObject class]) {
+    if (fake_setting("extra_retain")) [leaked_objects() addObject:self];
+  }
+  return self;
 }
 + (BOOL)respondsToSelector:(SEL)method {
   NSString *name = [NSString stringWithFormat:@"+[%@ %@]", NSStringFromClass(self), NSStringFromSelector(method)];

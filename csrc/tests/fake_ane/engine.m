@@ -25,11 +25,13 @@ static void give(NSError **target, const ane_error *error) {
 static NSDictionary *weight_files(NSString *directory) {
   NSSet *others = [NSSet setWithObjects:@"model.mil", @"net.plist", @"data", nil];
   NSMutableDictionary *files = [NSMutableDictionary dictionary];
-  NSDirectoryEnumerator *names = [[NSFileManager defaultManager] enumeratorAtPath:directory];
-  for (NSString *relative in names) {
+  NSFileManager *manager = [NSFileManager defaultManager];
+  for (NSString *relative in [manager subpathsAtPath:directory]) {
+    NSString *path = [directory stringByAppendingPathComponent:relative];
+    BOOL is_folder = NO;
     if ([others containsObject:relative] || [relative hasPrefix:@"."]) continue;
-    if (![[[names fileAttributes] fileType] isEqualToString:NSFileTypeRegular]) continue;
-    NSData *data = [NSData dataWithContentsOfFile:[directory stringByAppendingPathComponent:relative]];
+    if (![manager fileExistsAtPath:path isDirectory:&is_folder] || is_folder) continue;
+    NSData *data = [NSData dataWithContentsOfFile:path];
     if (data) [files setObject:data forKey:[@"@model_path/" stringByAppendingString:relative]];
   }
   return files;

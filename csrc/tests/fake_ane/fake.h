@@ -20,6 +20,9 @@ void fake_misused(const char *what);
 void fake_count_live(fake_kind kind, int change);
 NSError *fake_error(NSString *domain, NSInteger code, NSString *text, NSString *reason);
 
+/* ---- model.m ---- */
+void fake_forget_compiled(void);
+
 /* Objects of the framework: counted while they live, and able to deny a method. */
 @interface FakeObject : NSObject
 + (fake_kind)kind;

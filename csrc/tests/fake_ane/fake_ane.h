@@ -24,7 +24,8 @@ ANE_API void fake_ane_reset(void);
  *   refuse_no_weights  1: weights @{} give a nil descriptor; 2: so does nil
  *   invalid_request    1: -validate says NO
  *   stall_ms           an evaluation takes that much longer
- *   extra_retain       1: every object keeps one reference too many, as if a release were missing
+ *   extra_retain       1: new objects get one reference too many, as if a release were missing, until the next reset
+ *   throw_string       1: steps that throw do not throw an NSException
  *   lock_code          IOSurfaceLock returns this
  *   has_ane (1), virtual_machine
  *   executor           ane_executor of the emulator underneath */

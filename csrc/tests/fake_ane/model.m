@@ -13,7 +13,6 @@ static NSMutableDictionary *compiled_programs(void) {
   }
 }
 
-void fake_forget_compiled(void);
 void fake_forget_compiled(void) {
   @autoreleasepool {
     @synchronized([FakeObject class]) {
