@@ -23,9 +23,9 @@ AUTO, REAL, EMULATOR = range(3)
 COMPILE, LOAD, EVALUATE, STALL, CLEAR = range(5)
 
 
-def declarations() -> str:
-    """The header as cffi reads it: no comments, no preprocessor."""
-    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
+def declarations(header: Path = HEADER) -> str:
+    """A header as cffi reads it: no comments, no preprocessor."""
+    text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.DOTALL)
     text = re.sub(r"#ifdef __cplusplus.*?#endif", "", text, flags=re.DOTALL)
     return re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE).replace("ANE_API ", "")
 
