@@ -75,8 +75,14 @@ static std::string describe(const ane_device &device, const ane_options &options
       .text();
 }
 
+static void destroy(ane_device *device) {
+  unregister_device(device);
+  if (device->handle) device->backend->close(device->handle);
+  delete device;
+}
+
 static ane_status open_with(const Choice &choice, const ane_options &options, ane_device **result, ane_error *error) {
-  auto device = std::make_unique<ane_device>();
+  std::unique_ptr<ane_device, void (*)(ane_device *)> device(new ane_device, destroy);
   device->backend = choice.backend;
   if (const ane_status status = choice.backend->open(&options, &device->handle, error)) return status;
   device->process = &process_counts(choice.backend);
@@ -151,12 +157,8 @@ ane_status ane_open(const ane_options *options, ane_device **device, ane_error *
 
 void ane_device_release(ane_device *device) {
   if (!device || ane::abandoned() || !ane::drop_reference(device)) return;
-  ane::unregister_device(device);
   // Behind a poisoned device an evaluation still runs: its engine is left as it is.
-  if (!device->poisoned) {
-    device->backend->close(device->handle);
-    delete device;
-  }
+  if (!device->poisoned) ane::destroy(device);
 }
 
 const char *ane_device_facts(ane_device *device) { return device ? device->facts.c_str() : "{}"; }

@@ -107,6 +107,43 @@ struct Source {
   size_t blob_count;
 };
 
+// Undoes as much of a program as there is.
+static void destroy(ane_program *program) {
+  ane_device &device = *program->device;
+  {
+    std::lock_guard lock(device.programs_mutex);
+    device.programs.erase(program);
+  }
+  // A poisoned engine may hang in anything: its programs stay where they are.
+  if (program->handle && !device.poisoned) {
+    if (program->loaded) unload_backend(*program, nullptr);
+    device.backend->program_destroy(program->handle);
+  }
+  delete program;
+}
+
+static ane_status load(ane_program &program, const Source &source, LivePlace &place, ane_error *error) {
+  ane_device &device = *program.device;
+  ane_backend_program_info info{};
+  const auto start = std::chrono::steady_clock::now();
+  const uint64_t compiles = device.process->compiles;
+  if (const ane_status status = device.backend->program_create(
+          device.handle, source.mil, source.mil_bytes, source.blobs, source.blob_count, program.label.c_str(),
+          before_compile, &device, &program.handle, &info, error)) {
+    device.failed_compiles += status != ANE_BUDGET_EXCEEDED && compiles != device.process->compiles;
+    return status;
+  }
+  const std::chrono::duration<double, std::milli> compile_ms = std::chrono::steady_clock::now() - start;
+  {
+    std::lock_guard turn(program.turn);
+    program.loaded = true;
+  }
+  place.keep();
+  device.loads++;
+  device.cache_loads += info.from_cache;
+  return take_over(program, info, compile_ms.count(), error);
+}
+
 static ane_status create(ane_device &device, const Source &source, const char *label, ane_program **result,
                          ane_error *error) {
   if (const ane_status status = check_usable(device, error)) return status;
@@ -118,32 +155,15 @@ static ane_status create(ane_device &device, const Source &source, const char *l
         "%llu programs are loaded in this process and the budget is %llu. An engine holds about 119: unload "
         "programs, or open the device with a larger live_budget",
         (unsigned long long)device.process->live_programs - 1, (unsigned long long)device.live_budget);
-  auto program = std::make_unique<ane_program>();
+  std::unique_ptr<ane_program, void (*)(ane_program *)> program(new ane_program, destroy);
   program->device = &device;
   program->label = label;
-  ane_backend_program_info info{};
-  const auto start = std::chrono::steady_clock::now();
-  const uint64_t compiles = device.process->compiles;
-  if (const ane_status status =
-          device.backend->program_create(device.handle, source.mil, source.mil_bytes, source.blobs, source.blob_count,
-                                         label, before_compile, &device, &program->handle, &info, error)) {
-    device.failed_compiles += status != ANE_BUDGET_EXCEEDED && compiles != device.process->compiles;
-    return status;
+  {
+    std::lock_guard lock(device.programs_mutex);
+    device.programs.insert(program.get());
   }
-  const std::chrono::duration<double, std::milli> compile_ms = std::chrono::steady_clock::now() - start;
-  program->loaded = true;
-  place.keep();
-  device.loads++;
-  device.cache_loads += info.from_cache;
-  const ane_status status = take_over(*program, info, compile_ms.count(), error);
-  if (status != ANE_OK) {
-    unload_backend(*program, nullptr);  // the first failure is the one to report
-    device.backend->program_destroy(program->handle);
-    return status;
-  }
+  if (const ane_status status = load(*program, source, place, error)) return status;
   retain(&device);
-  std::lock_guard lock(device.programs_mutex);
-  device.programs.insert(program.get());
   *result = program.release();
   return ANE_OK;
 }
@@ -191,16 +211,7 @@ ane_status ane_program_unload(ane_program *program, ane_error *error) {
 void ane_program_release(ane_program *program) {
   if (!program || ane::abandoned() || !ane::drop_reference(program)) return;
   ane_device *device = program->device;
-  {
-    std::lock_guard lock(device->programs_mutex);
-    device->programs.erase(program);
-  }
-  // A poisoned engine may hang in anything: its programs stay where they are.
-  if (!device->poisoned) {
-    if (program->loaded) ane::unload_backend(*program, nullptr);
-    device->backend->program_destroy(program->handle);
-  }
-  delete program;
+  ane::destroy(program);
   ane_device_release(device);
 }
 

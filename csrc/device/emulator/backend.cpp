@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <memory>
 
@@ -32,9 +33,9 @@ struct ane_backend_device {
 };
 
 struct ane_backend_surface {
-  ane_backend_device *device;
-  uint8_t *base;
-  size_t bytes, mapped_bytes;
+  ane_backend_device *device = nullptr;
+  uint8_t *base = nullptr;
+  size_t bytes = 0, mapped_bytes = 0;
   SurfaceImage image;
 };
 
@@ -125,11 +126,16 @@ uint64_t live_objects(ane_backend_device *device) { return device->objects; }
 
 ane_status create_surface(ane_backend_device *device, size_t bytes, ane_backend_surface **result, ane_error *error) {
   return emulated(error, [&] {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), mapped = (bytes + page - 1) / page * page;
-    void *base = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    auto surface = std::make_unique<ane_backend_surface>();
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    surface->device = device;
+    surface->bytes = bytes;
+    surface->mapped_bytes = (bytes + page - 1) / page * page;
+    void *base = mmap(nullptr, surface->mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
       return ane_fail(error, ANE_SURFACE_ERROR, "no memory for a surface of %zu bytes: %s", bytes, strerror(errno));
-    *result = new ane_backend_surface{device, static_cast<uint8_t *>(base), bytes, mapped, {}};
+    surface->base = static_cast<uint8_t *>(base);
+    *result = surface.release();
     device->objects++;
     return ANE_OK;
   });
@@ -163,17 +169,20 @@ BlobFiles blob_files(const ane_blob *blobs, size_t count) {
   return files;
 }
 
-// Takes a place among the loaded programs, as the load-stage rules allow.
-void load(ane_backend_device &device, const Graph &graph, uint64_t weight_bytes) {
+// Compiles that fail count too. Returns how many there were before.
+uint64_t count_compile(ane_backend_device &device) {
   std::lock_guard lock(device.load_mutex);
-  check_load(graph, device.profile, device.load);
-  device.load.live_programs++;
-  device.load.live_weight_bytes += weight_bytes;
+  return device.load.lifetime_compiles++;
 }
 
-void count_compile(ane_backend_device &device) {
+// Takes a place among the loaded programs, as the load-stage rules allow.
+void load(ane_backend_device &device, const ane_backend_program &program, uint64_t earlier_compiles) {
   std::lock_guard lock(device.load_mutex);
-  device.load.lifetime_compiles++;
+  LoadState others = device.load;
+  others.lifetime_compiles = earlier_compiles;
+  check_load(*program.graph, device.profile, others);
+  device.load.live_programs++;
+  device.load.live_weight_bytes += program.weight_bytes;
 }
 
 void unload(ane_backend_program &program) {
@@ -215,9 +224,9 @@ ane_status create_program(ane_backend_device *device, const char *mil, size_t mi
                           ane_error *error) {
   return emulated(error, [&]() -> ane_status {
     if (const ane_status status = before_compile(context, error)) return status;
+    const uint64_t earlier_compiles = count_compile(*device);
     auto program = compile(*device, mil, mil_bytes, blob_files(blobs, blob_count));
-    load(*device, *program->graph, program->weight_bytes);
-    count_compile(*device);
+    load(*device, *program, earlier_compiles);
     device->objects++;
     *info = {program->input_ports.data(),
              program->output_ports.data(),
