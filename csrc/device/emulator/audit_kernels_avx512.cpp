@@ -1,0 +1,2 @@
+#define ANE_AUDIT_BLOCK audit_block_avx512
+#include "audit_kernels.inc"
