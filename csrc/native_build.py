@@ -80,6 +80,8 @@ class Compiler:
         self.flags = [*COMMON, *WARNINGS, f"-I{CSRC}", f"-I{self.generated}", f'-DANETRAIN_VERSION="{version}"']
         self.cc = os.environ.get("CC", "cc")
         self.cxx = os.environ.get("CXX", "c++")
+        self.ar = os.environ.get("AR", "ar")
+        self.extra_flags = list(extra_flags)
         self.openblas: Path | None = None  # the file to link to and to ship; Apple has Accelerate
         if APPLE:
             self.flags += [*APPLE_TARGET, "-DANETRAIN_ACCELERATE"]
@@ -92,7 +94,7 @@ class Compiler:
             raise SystemExit("anetrain builds on macOS and Linux; this is " + sys.platform)
         if APPLE_ANE:
             self.flags += ["-DANETRAIN_APPLE"]
-        self.flags += extra_flags
+        self.flags += self.extra_flags
 
     def compile_all(self, sources: Iterable[Path]) -> list[Path]:
         embed_profiles(self.generated)
@@ -128,6 +130,17 @@ class Compiler:
         built = target.stat().st_mtime
         files = dependencies.read_text().replace("\\\n", " ").split(":", 1)[1].split()
         return all(Path(f).exists() and Path(f).stat().st_mtime <= built for f in files)
+
+    def program(self, name: str, sources: Iterable[Path], link_flags: Iterable[str] = ()) -> Path:
+        """A program of `sources` and of what they need from the native sources."""
+        archive, program = self.work / "libnative.a", self.work / name
+        archive.unlink(missing_ok=True)  # or it would keep members whose source is gone
+        subprocess.run([self.ar, "rcs", str(archive), *map(str, self.compile_all(native_sources()))], check=True)
+        objects = [*map(str, self.compile_all(sources)), str(archive)]
+        openblas = [str(self.openblas), f"-Wl,-rpath,{self.openblas.parent}"] if self.openblas else []
+        command = [self.cxx, *self.extra_flags, *link_flags, "-o", str(program), *objects, *openblas, *self.libraries()]
+        subprocess.run(command, check=True)
+        return program
 
     def libraries(self) -> list[str]:
         """What the objects need at link time, beside OpenBLAS."""

@@ -16,8 +16,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from scripts.native_tests import OPTIONS, build_program  # noqa: E402
+sys.path[:0] = [str(ROOT), str(ROOT / "csrc")]
+from native_build import Compiler  # noqa: E402
+
+from scripts.native_tests import OPTIONS  # noqa: E402
 
 TESTS = ROOT / "csrc" / "tests"
 FUZZERS = ("mil", "blob")
@@ -29,7 +31,8 @@ LIMITS = ["-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1", "-verbosi
 def build(name: str, work: Path) -> Path:
     """The fuzzer; objects of the library are shared between fuzzers and kept."""
     flags = [*FLAGS, "-fsanitize=fuzzer-no-link,address,undefined"]
-    return build_program(work, f"fuzz_{name}", [TESTS / f"fuzz_{name}.cpp"], flags, ["-fsanitize=fuzzer"])
+    compiler = Compiler(work, "test", flags)
+    return compiler.program(f"fuzz_{name}", [TESTS / f"fuzz_{name}.cpp"], ["-fsanitize=fuzzer"])
 
 
 def run(program: Path, name: str, seconds: int, work: Path) -> int:

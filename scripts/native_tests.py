@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "csrc"))
-from native_build import CSRC, Compiler, native_sources  # noqa: E402
+from native_build import CSRC, Compiler  # noqa: E402
 
 SANITIZERS = ("none", "address", "undefined", "thread")
 OPTIONS = {
@@ -36,24 +36,10 @@ def test_sources(name_part: str) -> list[Path]:
     return [p for p in sources if name_part.split(".")[0] in p.stem] or sources
 
 
-def build_program(work: Path, name: str, sources: list[Path], flags: list[str], link_flags: list[str]) -> Path:
-    """One program of `sources` over the native sources; only what changed is compiled."""
-    compiler = Compiler(work, "test", flags)
-    archive, program = work / "libnative.a", work / name
-    archive.unlink(missing_ok=True)
-    # From an archive the program takes only what it needs.
-    subprocess.run(["ar", "rcs", str(archive), *map(str, compiler.compile_all(native_sources()))], check=True)
-    objects = [*compiler.compile_all(sources), archive]
-    openblas = [str(compiler.openblas), f"-Wl,-rpath,{compiler.openblas.parent}"] if compiler.openblas else []
-    libraries = [*openblas, *compiler.libraries()]
-    subprocess.run([compiler.cxx, *flags, *link_flags, "-o", str(program), *map(str, objects), *libraries], check=True)
-    return program
-
-
 def build(sanitizers: list[str], name_part: str, work: Path) -> Path:
-    """The test program."""
+    """The test program; only what changed is compiled."""
     tests = [CSRC / "tests" / "main.cpp", *test_sources(name_part)]
-    return build_program(work, "native_tests", tests, sanitizer_flags(sanitizers), [])
+    return Compiler(work, "test", sanitizer_flags(sanitizers)).program("native_tests", tests)
 
 
 def main() -> int:
