@@ -347,7 +347,7 @@ def open(
     executor        emulator: ``"fast"``, ``"reference"`` or ``"audit"``
     fp32            emulator: fp16 is read as fp32 everywhere, so nothing is rounded
     allow_unproven  let operations without direct evidence compile, with a warning
-    rules           emulator: switches over the profile, ``{"border-width": False, "axis-cap": 16384}``
+    rules           emulator: switches over the profile, ``{"border-width": False, "axis-limit": 16384}``
     live_budget     programs loaded at once in this process; one more is a ``BudgetError``
     compile_budget  compiles in the life of this process; one more is a ``BudgetError``
     watchdog_s      an evaluation that takes longer poisons the device; None: wait for ever

@@ -107,7 +107,8 @@ ANE_API const char *ane_backends(void);
 ANE_API const char *ane_version(void);
 /* Comma-separated names of the built-in profiles. */
 ANE_API const char *ane_profiles(void);
-/* JSON of the emulator's operation table: name -> {arguments: [{name, required, kinds, type, default}], evidence, source, since_ios}. */
+/* JSON of the emulator's operation table: name -> {arguments: [{name, required, kinds, type, default}], evidence,
+ * source, since_ios}. */
 ANE_API const char *ane_operation_table(void);
 /* JSON of the rule catalogue: name -> {summary, source, stage, kind, unit, number (of a bare "on"), error}. */
 ANE_API const char *ane_rule_table(void);

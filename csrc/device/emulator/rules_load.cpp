@@ -7,6 +7,7 @@ namespace ane {
 
 namespace {
 
+// The codes are known, their words only in part (ANE_FACTS 1.11).
 constexpr const char *kLoadError = "Program load failure (0x20004)";
 constexpr const char *kCreateError = "Program creation failure";
 

@@ -1,6 +1,5 @@
 // Rules on operations, and patterns of operations, that the compiler of a chip refuses.
 #include <algorithm>
-#include <functional>
 
 #include "rules.h"
 
@@ -27,16 +26,19 @@ const Node *producer(const Graph &graph, int id) {
   return index < 0 ? nullptr : &graph.nodes[index];
 }
 
-// Walks from a value back to what it is made from, through nodes of which 'through' is true.
-bool comes_from(const Graph &graph, int id, const std::function<bool(const Node &)> &through,
-                const std::function<bool(int)> &found) {
-  if (found(id)) return true;
-  const Node *node = producer(graph, id);
-  if (!node || !through(*node)) return false;
-  for (const Argument &argument : node->arguments)
-    for (int source : argument.values)
-      if (comes_from(graph, source, through, found)) return true;
-  return false;
+// Which values are made, through operations of which `through` is true, from those of which `from` is true.
+template <class From, class Through>
+std::vector<bool> made_from(const Graph &graph, From from, Through through) {
+  std::vector<bool> reached(graph.values.size());
+  for (int id = 0; id < static_cast<int>(reached.size()); ++id) reached[id] = from(id);
+  for (const Node &node : graph.nodes) {
+    if (!through(node.spec->kind)) continue;
+    for (const Argument &argument : node.arguments)
+      for (int source : argument.values)
+        if (reached[source])
+          for (int id : node.outputs) reached[id] = true;
+  }
+  return reached;
 }
 
 template <class Visit>
@@ -104,14 +106,19 @@ void check_square_fusion(const RuleCheck &check) {
   }
 }
 
-bool slices_width(const Graph &graph, const Node &node, bool with_offset) {
-  const OpKind kind = node.spec->kind;
-  if (kind != OpKind::SliceBySize && kind != OpKind::SliceByIndex) return false;
-  const NodeView view(graph, node);
-  const Shape &from = view.shape("x");
-  if (from.empty() || (!with_offset && view.output_type().shape == from)) return false;
-  const int64_t begin = view.integers("begin").back();
-  return with_offset ? begin != 0 : view.output_type().shape.empty() || view.output_type().shape.back() != from.back();
+constexpr int64_t kNoWidthSlice = -1;
+
+// Where on the last axis a slice begins; kNoWidthSlice when the node is no slice or keeps the whole axis.
+int64_t width_slice_begin(const Graph &graph, const Node *node) {
+  if (!node || (node->spec->kind != OpKind::SliceBySize && node->spec->kind != OpKind::SliceByIndex))
+    return kNoWidthSlice;
+  const NodeView view(graph, *node);
+  const Shape &from = view.shape("x"), &to = view.output_type().shape;
+  const bool drops_width = view.has("squeeze_mask") && !from.empty() && view.integers("squeeze_mask").back();
+  if (from.empty() || (!drops_width && from.back() == to.back())) return kNoWidthSlice;
+  const bool open = view.has("begin_mask") && view.integers("begin_mask").back();
+  const int64_t begin = open ? 0 : view.integers("begin").back();
+  return begin < 0 ? begin + from.back() : begin;
 }
 
 bool concatenates_width(const NodeView &concat) {
@@ -122,17 +129,17 @@ bool concatenates_width(const NodeView &concat) {
 // The interleaved RoPE: reshape, slices of the width, concat along the width.
 void check_width_rope(const RuleCheck &check) {
   const Graph &graph = check.graph;
-  const auto through = [](const Node &node) { return keeps_elements(node.spec->kind); };
   const auto is_sliced_reshape = [&](int id) {
     const Node *node = producer(graph, id);
-    if (!node || !slices_width(graph, *node, false)) return false;
+    if (width_slice_begin(graph, node) == kNoWidthSlice) return false;
     const Node *source = producer(graph, NodeView(graph, *node).id("x"));
     return source && source->spec->kind == OpKind::Reshape;
   };
+  const std::vector<bool> sliced = made_from(graph, is_sliced_reshape, keeps_elements);
   each(check, OpKind::Concat, [&](const NodeView &concat) {
     if (!concatenates_width(concat)) return;
     for (int id : concat.ids("values"))
-      if (comes_from(graph, id, through, is_sliced_reshape))
+      if (sliced[id])
         check.broken(concat.node().pos,
                      "a tensor is reshaped, sliced and concatenated along the width, as an interleaved "
                      "RoPE does; expected another axis, or a matmul with a permutation matrix");
@@ -143,10 +150,7 @@ void check_width_slice_concat(const RuleCheck &check) {
   const Graph &graph = check.graph;
   each(check, OpKind::Concat, [&](const NodeView &concat) {
     int sliced = 0;
-    for (int id : concat.ids("values")) {
-      const Node *node = producer(graph, id);
-      sliced += node && slices_width(graph, *node, true);
-    }
+    for (int id : concat.ids("values")) sliced += width_slice_begin(graph, producer(graph, id)) > 0;
     if (sliced > 1)
       check.broken(concat.node().pos, format("%d width slices at an offset meet in a concat: the hardware gives wrong "
                                              "elements without an error; expected at most one",
@@ -222,12 +226,11 @@ void check_constexpr_reshape(const RuleCheck &check) {
 
 void check_runtime_matmul(const RuleCheck &check) {
   const Graph &graph = check.graph;
-  const auto through = [](const Node &node) { return is_layout(node.spec->kind) || node.spec->kind == OpKind::Cast; };
-  const auto is_input = [&](int id) {
-    return std::find(graph.inputs.begin(), graph.inputs.end(), id) != graph.inputs.end();
-  };
+  const auto is_input = [&](int id) { return graph.values[id].producer < 0 && !graph.values[id].constant; };
+  const auto through = [](OpKind kind) { return is_layout(kind) || kind == OpKind::Cast; };
+  const std::vector<bool> from_input = made_from(graph, is_input, through);
   each(check, OpKind::MatMul, [&](const NodeView &matmul) {
-    if (comes_from(graph, matmul.id("x"), through, is_input) && comes_from(graph, matmul.id("y"), through, is_input))
+    if (from_input[matmul.id("x")] && from_input[matmul.id("y")])
       check.broken(matmul.node().pos,
                    "both operands of a matmul are inputs of the program; expected a constant weight");
   });
