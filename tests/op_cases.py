@@ -37,6 +37,8 @@ class Case:
 
     def apply(self, g: Graph, feed: Callable[[str, np.ndarray, str], Value]) -> tuple[Value, ...]:
         """The op in a graph: `feed` makes the computed operands, constants are made here."""
+        if self.op == "const":
+            return (g.constant(self.arguments["val"]),)
         arguments: dict[str, Any] = {}
         for arg in OPS[self.op].args:
             given = self.arguments.get(arg.name)
@@ -428,13 +430,16 @@ def slice_by_size(draw: Draw) -> dict[str, Any]:
 def slice_by_index(draw: Draw) -> dict[str, Any]:
     x = half(draw, shape_of(draw))
     begin, end, stride, begin_mask, end_mask, squeeze_mask = [], [], [], [], [], []
+    backwards = draw(st.booleans())
     for n in x.shape:
         low = draw(st.integers(0, n - 1))
         high = draw(st.integers(low + 1, n))
+        down = backwards and low > 0 and draw(st.booleans())  # from high - 1 to low
+        first, last = (high - 1, low - 1) if down else (low, high)
         negative = draw(st.booleans())
-        begin.append(low - n if negative else low)
-        end.append(high - n if negative and high < n else high)
-        stride.append(draw(st.integers(1, 3)))
+        begin.append(first - n if negative else first)
+        end.append(last - n if negative and last < n else last)
+        stride.append(draw(st.integers(1, 3)) * (-1 if down else 1))
         begin_mask.append(draw(st.booleans()))
         end_mask.append(draw(st.booleans()))
         squeeze_mask.append(draw(st.integers(0, 4)) == 0)
@@ -442,7 +447,8 @@ def slice_by_index(draw: Draw) -> dict[str, Any]:
         squeeze_mask[0] = False
     arguments = {"x": x, "begin": tuple(begin), "end": tuple(end)}
     optional = {"stride": stride, "begin_mask": begin_mask, "end_mask": end_mask, "squeeze_mask": squeeze_mask}
-    return arguments | {name: maybe(draw, lambda values=values: tuple(values)) for name, values in optional.items()}
+    given = {name: tuple(values) for name, values in optional.items() if backwards or draw(st.booleans())}
+    return arguments | given
 
 
 @maker("reshape")

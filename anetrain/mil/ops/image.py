@@ -58,17 +58,19 @@ class Pool(Op):
         pad: Sequence[int],
         ceil_mode: bool,
         fill: float,
+        beyond: float,
     ) -> Array:
-        """[N, C, H', W', kH, kW]; outside of x stands `fill`."""
+        """[N, C, H', W', kH, kW]; `fill` stands in the padding, `beyond` where ceil_mode reaches past it."""
         padding = padding_of(pad_type, pad, x.shape[2:], kernel_sizes, strides)
         height, width = output_size(x.shape[2:], kernel_sizes, strides, padding, ceil_mode)
+        padded = np.pad(x, ((0, 0), (0, 0), *padding), constant_values=fill)
         reach = [
-            (before, max(after, (count - 1) * stride + kernel - extent - before))
-            for (before, after), count, stride, kernel, extent in zip(
-                padding, (height, width), strides, kernel_sizes, x.shape[2:], strict=True
+            (0, max(0, (count - 1) * stride + kernel - extent))
+            for count, stride, kernel, extent in zip(
+                (height, width), strides, kernel_sizes, padded.shape[2:], strict=True
             )
         ]
-        padded = np.pad(x, ((0, 0), (0, 0), *reach), constant_values=fill)
+        padded = np.pad(padded, ((0, 0), (0, 0), *reach), constant_values=beyond)
         windows = np.lib.stride_tricks.sliding_window_view(padded, tuple(kernel_sizes), axis=(2, 3))
         return np.asarray(windows[:, :, :: strides[0], :: strides[1]][:, :, :height, :width])
 
@@ -85,13 +87,14 @@ class MaxPool(Pool):
         pad: Sequence[int],
         ceil_mode: bool,
     ) -> Array:
-        windows = Pool.windows(x, kernel_sizes, strides, pad_type, pad, ceil_mode, -math.inf)
+        windows = Pool.windows(x, kernel_sizes, strides, pad_type, pad, ceil_mode, -math.inf, -math.inf)
         return np.asarray(windows.max(axis=(-2, -1)))
 
 
 class AvgPool(Pool):
     name = "avg_pool"
     args = (*_POOL_ARGS, parameter("exclude_padding_from_average", "bool", False))
+    limits = ("Divides by the elements of a window inside x and its padding; exclude_padding_from_average: inside x.",)
 
     @staticmethod
     def meaning(
@@ -103,11 +106,10 @@ class AvgPool(Pool):
         ceil_mode: bool,
         exclude_padding_from_average: bool,
     ) -> Array:
-        windows = Pool.windows(x, kernel_sizes, strides, pad_type, pad, ceil_mode, 0.0)
-        if exclude_padding_from_average:
-            inside = Pool.windows(np.ones_like(x), kernel_sizes, strides, pad_type, pad, ceil_mode, 0.0)
-            return np.asarray(windows.sum(axis=(-2, -1)) / inside.sum(axis=(-2, -1)))
-        return np.asarray(windows.sum(axis=(-2, -1)) / math.prod(kernel_sizes))
+        windows = Pool.windows(x, kernel_sizes, strides, pad_type, pad, ceil_mode, 0.0, 0.0)
+        weight = 0.0 if exclude_padding_from_average else 1.0  # of an element of the padding
+        counted = Pool.windows(np.ones_like(x), kernel_sizes, strides, pad_type, pad, ceil_mode, weight, 0.0)
+        return np.asarray(windows.sum(axis=(-2, -1)) / counted.sum(axis=(-2, -1)))
 
 
 # ---------------------------------------------------------------- resampling

@@ -130,7 +130,7 @@ Slice slice_of(const NodeView &node) {
     int64_t &begin = slice.begin[axis];
     const bool backwards = slice.step[axis] < 0, squeezed = masked("squeeze_mask", axis);
     if (begin < 0) begin += x[axis];
-    if (masked("begin_mask", axis) && !squeezed) begin = backwards ? x[axis] - 1 : 0;
+    if (masked("begin_mask", axis)) begin = backwards && !squeezed ? x[axis] - 1 : 0;
     begin = std::clamp<int64_t>(begin, 0, x[axis] - 1);
     if (squeezed) slice.step[axis] = 1;
   }

@@ -24,7 +24,7 @@ View slice_by_index(const NodeView &node, View view) {
     const int64_t length = view.sizes[axis];
     const int64_t step = steps[axis];
     int64_t first = begin[axis] < 0 ? begin[axis] + length : begin[axis];
-    if (from_start[axis] && !squeezed[axis]) first = step > 0 ? 0 : length - 1;
+    if (from_start[axis]) first = step > 0 || squeezed[axis] ? 0 : length - 1;
     if (first >= length && step < 0) first = length - 1;
     view = sliced(view, axis, first, squeezed[axis] ? 1 : result[kept++], step);
   }
