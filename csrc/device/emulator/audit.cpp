@@ -47,6 +47,7 @@ class AuditArithmetic : public Arithmetic {
   explicit AuditArithmetic(const Profile &profile)
       : profile_(profile),
         exact_(make_exact_arithmetic()),
+        rounds_products_(profile.on("product-rounding")),
         narrow_sums_(profile.on("narrow-reduce-sum")),
         nan_reads_as_inf_(profile.on("nan-reads-as-inf")),
         invalid_gives_zero_(profile.on("invalid-gives-zero")) {}
@@ -68,7 +69,7 @@ class AuditArithmetic : public Arithmetic {
     return sum;
   }
 
-  bool rounds_inside() const override { return true; }
+  bool rounds_inside() const override { return rounds_products_; }
 
   void after_read(float *values, int64_t count) override {
     if (!nan_reads_as_inf_) return;
@@ -105,7 +106,7 @@ class AuditArithmetic : public Arithmetic {
  private:
   AuditRules rules_for(const NodeView &node, const Product &product) const {
     AuditRules rules = {};
-    rules.round_products = profile_.on("product-rounding");
+    rules.round_products = rounds_products_;
     rules.round_ties_up = profile_.on("ties-up");
     rules.invalid_gives_zero = invalid_gives_zero_;
     rules.tile = static_cast<int>(profile_.value("tile-of-four"));
@@ -179,7 +180,7 @@ class AuditArithmetic : public Arithmetic {
   static constexpr float kInteriorLimit = 0x1p15f;
   const Profile &profile_;
   const std::unique_ptr<Arithmetic> exact_;
-  const bool narrow_sums_, nan_reads_as_inf_, invalid_gives_zero_;
+  const bool rounds_products_, narrow_sums_, nan_reads_as_inf_, invalid_gives_zero_;
   mutable std::mutex mutex_;
   std::map<const Node *, NodeCounters> counters_;  // nodes lie in program order in one array
   std::atomic<int64_t> infinite_values_{0};
