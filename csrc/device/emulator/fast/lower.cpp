@@ -171,9 +171,11 @@ void Lowering::lower_generic(const NodeView &node) {
   unit->node = static_cast<int>(&node.node() - graph_.nodes.data());
   for (const Argument &argument : node.node().arguments) {
     for (int id : argument.values) {
-      if (value(id).constant) continue;  // the reference reads those from the graph
+      if (value(id).type.dtype == DType::String) continue;
+      const View view = read_rounded(id);
+      const bool usable = is_dense(view) && !draft_.buffers[static_cast<size_t>(view.buffer)].half;
       unit->input_values.push_back(id);
-      unit->inputs.push_back(read_rounded(id));
+      unit->inputs.push_back(usable ? view : copied(view));
     }
   }
   for (int id : node.node().outputs) {

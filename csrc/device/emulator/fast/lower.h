@@ -61,7 +61,10 @@ class Lowering {
   LaneInput lane_input(int id, const Shape &sizes);
   LaneInput lane_input(const View &view);
   LaneUnit *add_lane_unit(const Shape &domain, const std::vector<LaneInput> &inputs);
+  int add_lane_node(LaneUnit *unit, LaneNode node);
+  void place_lanes(int id, LaneUnit *unit, int lane_value);
   void finish_lanes(int id, LaneUnit *unit, LaneNode node);
+  void saturate(int id, const View &x, float limit);
   void store(LaneUnit *unit, int lane_value, const View &view);
   void copy(const View &from, const View &to);
 

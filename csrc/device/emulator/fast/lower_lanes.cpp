@@ -1,5 +1,6 @@
 // Elementwise operations, reductions and softmax: lane units of one operation each, for fusion to put together.
 #include <algorithm>
+#include <limits>
 
 #include "kernels.h"
 #include "lower.h"
@@ -60,8 +61,8 @@ LaneUnit *Lowering::add_lane_unit(const Shape &domain, const std::vector<LaneInp
   return static_cast<LaneUnit *>(draft_.units.back().get());
 }
 
-// The unit's one operation: its result spans the domain, or all of it but the reduced axes.
-void Lowering::finish_lanes(int id, LaneUnit *unit, LaneNode node) {
+// Appends an operation; its result, whose index is returned, spans the domain, or all of it but the reduced axes.
+int Lowering::add_lane_node(LaneUnit *unit, LaneNode node) {
   LaneValue result;
   result.origin = LaneValue::Origin::Result;
   for (int64_t size : unit->domain) result.spans.push_back(size != 1);
@@ -69,18 +70,27 @@ void Lowering::finish_lanes(int id, LaneUnit *unit, LaneNode node) {
     std::fill(result.spans.begin() + static_cast<ptrdiff_t>(unit->reduced_first),
               result.spans.begin() + static_cast<ptrdiff_t>(unit->reduced_last), 0);
   }
-  for (size_t i = 0; i < unit->values.size(); ++i) node.inputs.push_back(static_cast<int>(i));
   node.output = static_cast<int>(unit->values.size());
   unit->values.push_back(std::move(result));
   unit->ops.push_back(std::move(node));
+  return unit->ops.back().output;
+}
 
+// The value is what the unit computes as `lane_value`.
+void Lowering::place_lanes(int id, LaneUnit *unit, int lane_value) {
   Origin origin;
   origin.kind = Origin::Kind::Lanes;
   origin.unit = unit;
-  origin.lane_value = unit->ops.back().output;
+  origin.lane_value = lane_value;
   const View made = new_buffer(value(id).type.shape);
   set_alias(id, made, origin);
-  store(unit, origin.lane_value, made);
+  store(unit, lane_value, made);
+}
+
+// A unit of one operation on all its values.
+void Lowering::finish_lanes(int id, LaneUnit *unit, LaneNode node) {
+  for (size_t i = 0; i < unit->values.size(); ++i) node.inputs.push_back(static_cast<int>(i));
+  place_lanes(id, unit, add_lane_node(unit, std::move(node)));
 }
 
 void Lowering::store(LaneUnit *unit, int lane_value, const View &view) {
@@ -125,6 +135,23 @@ bool Lowering::lower_lanes(const NodeView &node) {
   }
   finish_lanes(result, add_lane_unit(shape, inputs), lanes);
   return true;
+}
+
+// x where |x| <= limit, else infinity with the sign of x.
+void Lowering::saturate(int id, const View &x, float limit) {
+  LaneUnit *unit = add_lane_unit(x.sizes, {lane_input(x), {{}, limit, false},
+                                           {{}, std::numeric_limits<float>::infinity(), false}});
+  const auto add = [&](LaneOp lane, std::vector<int> inputs) {
+    LaneNode node;
+    node.op.lane = lane;
+    node.op.output = DType::Fp32;  // nothing here needs rounding
+    node.inputs = std::move(inputs);
+    return add_lane_node(unit, std::move(node));
+  };
+  const int x_value = 0, limit_value = 1, infinity_value = 2;
+  const int exceeds = add(LaneOp::Greater, {add(LaneOp::Abs, {x_value}), limit_value});
+  const int infinite = add(LaneOp::Mul, {x_value, infinity_value});
+  place_lanes(id, unit, add(LaneOp::Select, {exceeds, infinite, x_value}));
 }
 
 bool Lowering::lower_rows(const NodeView &node) {

@@ -1,4 +1,7 @@
 // Layout operations: views, or parts written in place.
+#include <limits>
+
+#include "../reference.h"
 #include "lower.h"
 
 namespace ane::fast {
@@ -98,15 +101,15 @@ void Lowering::lower_slice(const NodeView &node) {
   const int result = node.output();
   const Shape &shape = node.output_type().shape;
   View view = read(node.id("x"));
-  const int64_t width_before = view.offset;
   if (node.kind() == OpKind::SliceBySize) {
     const std::vector<int64_t> begin = node.integers("begin");
     for (size_t axis = 0; axis < view.rank(); ++axis) view = sliced(view, axis, begin[axis], shape[axis]);
   } else {
     view = *reshaped(slice_by_index(node, view), shape);
   }
-  (void)width_before;
-  set_place(result, view);
+  const float limit = width_slice_limit(node, profile_);
+  if (limit == std::numeric_limits<float>::infinity()) return set_place(result, view);
+  saturate(result, view, limit);
 }
 
 void Lowering::lower_split(const NodeView &node) {
