@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <stdexcept>
 
 #include "merge.h"
 
@@ -31,7 +32,8 @@ bool merge_backwards(Draft *draft, size_t index) {
     std::unique_ptr<LaneUnit> merged = merge(static_cast<const LaneUnit &>(*candidate), unit);
     if (!merged) continue;
     if (!dependencies) dependencies = std::make_unique<Dependencies>(*draft);
-    if (dependencies->indirect(static_cast<int>(earlier), static_cast<int>(index))) continue;
+    const int a = static_cast<int>(earlier), b = static_cast<int>(index);
+    if (dependencies->indirect(a, b) || dependencies->indirect(b, a)) continue;
     draft->units[earlier].reset();
     draft->units[index] = std::move(merged);
     return true;
@@ -124,6 +126,9 @@ void sort_units(Draft *draft) {
       if (--waiting[later] == 0) ready.insert(later);
     }
     sorted.push_back(std::move(draft->units[next]));
+  }
+  if (std::any_of(draft->units.begin(), draft->units.end(), [](const auto &unit) { return unit != nullptr; })) {
+    throw std::logic_error("fusion made units that wait for each other");
   }
   draft->units = std::move(sorted);
 }

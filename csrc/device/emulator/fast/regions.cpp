@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <stdexcept>
 
 #include "../../../cpu/threads.h"
 #include "fuse.h"
@@ -152,6 +153,7 @@ std::vector<int> Former::groups_in_order() const {
       }
       return true;
     });
+    if (ready == left.end()) throw std::logic_error("regions that wait for each other");
     done.insert(*ready);
     order.push_back(*ready);
     left.erase(ready);
