@@ -134,7 +134,7 @@ ANE_LANE F table_lane(const Table &table, F x) {
   const F floored = floor(position);
   const F last = splat<F>(static_cast<float>(kTableKnots - 2));
   const F index = select(floored > 0.0f, select(floored < last, floored, last), 0.0f);
-  const F knot = lookup<F>(table.knots, to_int(index)), next = lookup<F>(table.knots + 1, to_int(index));
+  const F knot = lookup32<F>(table.knots, to_int(index)), next = lookup32<F>(table.knots + 1, to_int(index));
   const F inside = fma(position - index, next - knot, knot);
   const F above = table.right_is_input ? a : splat<F>(table.right);
   const F y = select(a < table.low, table.left, select(a >= table.high, above, inside));

@@ -289,14 +289,19 @@ ANE_LANE IntLanes<F> to_int(F x) {
   }
 }
 
-// table[index] in each lane.
+// table[index] in each lane, of a table of 32.
 template <class F>
-ANE_LANE F lookup(const float *table, IntLanes<F> index) {
+ANE_LANE F lookup32(const float *table, IntLanes<F> index) {
   if constexpr (!kIsVector<F>) {
     return table[index];
 #if defined(__AVX512F__)
   } else if constexpr (sizeof(F) == 64) {
-    return bit_cast<F>(_mm512_mask_i32gather_ps(_mm512_setzero_ps(), kAllLanes, bit_cast<__m512i>(index), table, 4));
+    return bit_cast<F>(
+        _mm512_permutex2var_ps(_mm512_loadu_ps(table), bit_cast<__m512i>(index), _mm512_loadu_ps(table + 16)));
+#endif
+#if defined(__AVX2__)
+  } else if constexpr (sizeof(F) == 32) {
+    return bit_cast<F>(_mm256_i32gather_ps(table, bit_cast<__m256i>(index), 4));
 #endif
   } else {
     F values;
