@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import anetrain
 from tests import ane_abi
 from tests.ane_abi import ROOT, Library
 from tests.support import need
@@ -18,7 +19,7 @@ from tests.support import need
 @pytest.fixture(scope="session")
 def emulator_path() -> Path:
     suffix = "dylib" if sys.platform == "darwin" else "so"
-    return ROOT / "anetrain" / "lib" / f"libanetrain.{suffix}"
+    return Path(anetrain.__file__).parent / "lib" / f"libanetrain.{suffix}"
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -782,3 +783,18 @@ print("end")
 """,
     )
     assert out == "end\n"
+
+
+def test_exit_unloads_what_is_loaded(fake_ane_path: Path, tmp_path: Path):
+    """Seen by the directories of programs, which go with the last unload."""
+    out = run_script(
+        (fake_ane_path, abi.REAL),
+        f"""
+folder = Path({str(tmp_path)!r})
+dev = lib.open(temp_dir=bytes(folder))
+request, *_ = bound(dev)
+print(len([p for p in folder.iterdir() if p.is_dir()]))
+""",
+    )
+    assert out == "1\n"
+    assert [p for p in tmp_path.iterdir() if p.is_dir()] == []

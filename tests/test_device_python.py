@@ -312,6 +312,27 @@ def test_budgets_are_errors_of_their_own():
         device.compile(subtract())
 
 
+@pytest.mark.parametrize(
+    ("rule", "code", "text"),
+    [
+        ("live-program-limit", 4, "Program creation failure"),
+        ("lifetime-compile-limit", 1, "_ANECompiler : ANECCompile() FAILED : err=()"),
+    ],
+)
+def test_limits_of_the_emulated_engine(rule: str, code: int, text: str):
+    device = emulator("m4", rules={rule: 2})
+    first, _second = device.compile(subtract()), device.compile(subtract())
+    with pytest.raises(errors.CompileError, match="limit is 2") as caught:
+        device.compile(subtract())
+    assert (caught.value.rule, caught.value.code, caught.value.text) == (rule, code, text)
+    first.unload()
+    if rule == "live-program-limit":
+        device.compile(subtract())
+    else:
+        with pytest.raises(errors.CompileError):
+            device.compile(subtract())
+
+
 # ---------------------------------------------------------------- surfaces
 
 

@@ -204,6 +204,8 @@ ane_status ane_inject_fault(ane_device *device, ane_fault fault, uint64_t after,
 }
 
 bool ane_real_available(char *why, size_t why_bytes) {
+  char unread[1024];
+  if (!why || !why_bytes) why = unread, why_bytes = sizeof unread;
 #ifdef ANETRAIN_APPLE
   return ane_apple_available(why, why_bytes);
 #else
