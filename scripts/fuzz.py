@@ -25,6 +25,7 @@ TESTS = ROOT / "csrc" / "tests"
 FUZZERS = ("mil", "blob")
 LONGEST_INPUT = {"mil": 8192, "blob": 2048}  # bytes
 FLAGS = ["-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", "-Wno-unknown-warning-option"]
+FLAGS += ["-Wno-deprecated-declarations"]  # clang reads libstdc++'s own headers
 LIMITS = ["-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1", "-verbosity=1"]
 
 

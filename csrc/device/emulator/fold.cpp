@@ -27,9 +27,12 @@ const Constant &constant(const NodeView &node, const char *argument) { return *n
 // index of a dimension, what it adds to the offset.
 class BlockMap {
  public:
-  // blocks[d] divides shape[d]; strides in elements of the smaller tensor
-  BlockMap(const Shape &shape, const Shape &blocks, const std::vector<int64_t> &strides) : shape_(shape) {
+  // blocks[d] divides shape[d]; strides in elements of the smaller tensor.
+  // Dimensions of size 1 are left out, so that the [O, I, 1, 1] of a conv has long rows.
+  BlockMap(const Shape &shape, const Shape &blocks, const std::vector<int64_t> &strides) {
     for (size_t d = 0; d < shape.size(); d++) {
+      if (shape[d] == 1) continue;
+      shape_.push_back(shape[d]);
       std::vector<int64_t> &table = offsets_.emplace_back(static_cast<size_t>(shape[d]));
       const int64_t block = shape[d] / blocks[d];
       for (int64_t i = 0; i < shape[d]; i++) table[static_cast<size_t>(i)] = i / block * strides[d];
