@@ -7,12 +7,15 @@ compared bit for bit, whatever BLAS does.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from anetrain.mil.graph import Graph, Value
+
+T = TypeVar("T")
 
 MOST_ELEMENTS = 6000
 MOST_WHOLE = 8  # magnitude of whole numbers that enter a product
@@ -54,7 +57,7 @@ class RandomGraph:
     def chance(self, probability: float) -> bool:
         return bool(self.random.random() < probability)
 
-    def choose(self, items: Any) -> Any:
+    def choose(self, items: Sequence[T]) -> T:
         return items[self.random.integers(len(items))]
 
     def pick(self, rank: int = 0) -> Known:
@@ -103,7 +106,9 @@ class RandomGraph:
 
     def make_unary(self) -> bool:
         x = self.pick()
-        name = self.choose(["relu", "abs", "square", "sigmoid", "tanh", "silu", "exp", "sqrt", "softplus", "floor", "erf"])
+        name = self.choose(
+            ["relu", "abs", "square", "sigmoid", "tanh", "silu", "exp", "sqrt", "softplus", "floor", "erf"]
+        )
         g, value = self.graph, x.value
         if name in ("exp", "square", "softplus"):
             value = g.clip(value, alpha=-4.0, beta=4.0)
@@ -347,7 +352,5 @@ class RandomGraph:
         strides = (1, 1) if self.chance(0.6) else (min(2, height), 2)
         pad_type = self.choose(["valid", "same", "custom"])
         pad = [self.between(0, 1) for _ in range(4)] if pad_type == "custom" else [0, 0, 0, 0]
-        value = g.conv(
-            self.whole_operand(x), weight, bias, strides=strides, pad_type=pad_type, pad=pad, groups=groups
-        )
+        value = g.conv(self.whole_operand(x), weight, bias, strides=strides, pad_type=pad_type, pad=pad, groups=groups)
         return self.keep(value)

@@ -9,10 +9,7 @@ namespace {
 class GenericStep : public Step {
  public:
   GenericStep(const GenericUnit &unit, const GenericContext &context)
-      : unit_(unit),
-        graph_(context.graph),
-        profile_(*context.options.profile),
-        arithmetic_(make_exact_arithmetic()) {}
+      : unit_(unit), graph_(context.graph), profile_(*context.options.profile), arithmetic_(make_exact_arithmetic()) {}
 
   void run(Bases bases) const override {
     std::vector<const float *> values(graph_->values.size(), nullptr);

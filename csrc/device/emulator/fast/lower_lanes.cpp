@@ -139,8 +139,8 @@ bool Lowering::lower_lanes(const NodeView &node) {
 
 // x where |x| <= limit, else infinity with the sign of x.
 void Lowering::saturate(int id, const View &x, float limit) {
-  LaneUnit *unit = add_lane_unit(x.sizes, {lane_input(x), {{}, limit, false},
-                                           {{}, std::numeric_limits<float>::infinity(), false}});
+  LaneUnit *unit =
+      add_lane_unit(x.sizes, {lane_input(x), {{}, limit, false}, {{}, std::numeric_limits<float>::infinity(), false}});
   const auto add = [&](LaneOp lane, std::vector<int> inputs) {
     LaneNode node;
     node.op.lane = lane;

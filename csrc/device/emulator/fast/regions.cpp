@@ -61,9 +61,9 @@ class Former {
 
   Draft &draft_;
   const Dependencies dependencies_;
-  std::vector<int> group_;                        // by unit
-  std::map<int, std::unique_ptr<Unit>> forms_;    // the sliced form of units in regions
-  std::map<int, int64_t> slices_;                 // by group
+  std::vector<int> group_;                      // by unit
+  std::map<int, std::unique_ptr<Unit>> forms_;  // the sliced form of units in regions
+  std::map<int, int64_t> slices_;               // by group
 };
 
 std::vector<int> Former::members(int group) const {
@@ -128,7 +128,8 @@ void Former::grow_from(int seed) {
     for (size_t i = 0; i < group_.size(); ++i) {
       const Unit &candidate = unit(static_cast<int>(i));
       const auto touches = [](const std::vector<const View *> &views, const std::set<int> &buffers) {
-        return std::any_of(views.begin(), views.end(), [&](const View *view) { return buffers.count(view->buffer) != 0; });
+        return std::any_of(views.begin(), views.end(),
+                           [&](const View *view) { return buffers.count(view->buffer) != 0; });
       };
       const bool adjacent = touches(candidate.reads(), written) || touches(candidate.writes(), read);
       if (adjacent && join(static_cast<int>(i), group, slices)) grown = true;
