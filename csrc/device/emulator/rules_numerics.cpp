@@ -56,7 +56,7 @@ const std::vector<RuleSpec> &numerics_rules() {
                "products", 4),
       // audit. Ties in the rounding of a sum go up in magnitude instead of to even: 2048 + 1 = 2050.
       numerics("ties-up", "a sum halfway between two fp16 values is rounded up, not to even", "ANE_FACTS 6: AG, H3"),
-      // audit. reduce_sum and reduce_mean round every step of their sum to fp16.
+      // audit. reduce_sum and reduce_mean round every step of their sum to fp16, ties up: 2049 ones read 2050.
       numerics("narrow-reduce-sum", "reduce_sum and reduce_mean add in fp16, exact only to 2048",
                "ANE_FACTS C69, 6: AF"),
       // audit. A NaN in an operand is read as +infinity.
