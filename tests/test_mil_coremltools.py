@@ -174,6 +174,6 @@ def test_values(coremltools: Any, op: str) -> None:
             theirs = var.op.materialized_val_inference() if OPS[op].folded else var.val
             assert (theirs is None) == (op in NO_VALUES)
             if theirs is not None:
-                np.testing.assert_allclose(np.asarray(theirs, np.float64), value, rtol=2e-5, atol=2e-5)
+                np.testing.assert_allclose(np.asarray(theirs, np.float64), value, rtol=1e-5, atol=2e-6)
 
     run()

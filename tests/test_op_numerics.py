@@ -17,7 +17,7 @@ from anetrain.mil.meaning import evaluate, rounded_parameters, widened
 from anetrain.mil.ops import OPS
 from tests.op_cases import Case, cases
 
-EXECUTORS = ("reference",)
+EXECUTORS = ("reference", "fast")
 WIDTH = 32  # of border tensors: a multiple of this
 HALF_SUBNORMAL = 2.0**-25  # rounding to fp16 costs this much near zero
 
