@@ -21,7 +21,7 @@ EXECUTORS = ("reference", "fast")
 WIDTH = 32  # of border tensors: a multiple of this
 HALF_SUBNORMAL = 2.0**-25  # rounding to fp16 costs this much near zero
 
-relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+relaxed = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
 @cache
