@@ -45,6 +45,9 @@ typedef struct {
                                ane_status (*before_compile)(void *context, ane_error *error), void *context,
                                ane_backend_program **program, ane_backend_program_info *info, ane_error *error);
   ane_status (*program_unload)(ane_backend_program *program, ane_error *error); /* once */
+  /* JSON object text: what happened in the evaluations so far. Lives until the next call; called in the program's turn,
+   * also after unload. NULL: the engine counts nothing. */
+  const char *(*program_counters)(ane_backend_program *program);
   void (*program_destroy)(ane_backend_program *program);                        /* after unload */
 
   /* Surfaces in device order. */

@@ -65,7 +65,7 @@ struct ane_program {
   ane_device *device = nullptr;
   ane_backend_program *handle = nullptr;
   std::vector<ane_port> inputs, outputs;
-  std::string label, report;
+  std::string label, report, report_with_counters;
   std::mutex turn;  // one evaluation at a time; guards `loaded`
   bool loaded = false;
 };

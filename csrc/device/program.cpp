@@ -232,4 +232,13 @@ ane_status ane_program_port(const ane_program *program, bool output, size_t inde
   });
 }
 
-const char *ane_program_report(ane_program *program) { return program ? program->report.c_str() : "{}"; }
+const char *ane_program_report(ane_program *program) {
+  if (!program) return "{}";
+  const auto counters = program->device->backend->program_counters;
+  // Never waits: while the program is evaluated, and in a forked child, the counters of the last call stand.
+  const std::unique_lock<std::mutex> turn(program->turn, std::try_to_lock);
+  if (counters && turn.owns_lock())
+    program->report_with_counters =
+        ane::JsonObject().merge(program->report).add_json("counters", counters(program->handle)).text();
+  return program->report_with_counters.empty() ? program->report.c_str() : program->report_with_counters.c_str();
+}

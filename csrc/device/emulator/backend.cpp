@@ -46,7 +46,7 @@ struct ane_backend_program {
   uint64_t weight_bytes = 0;
   std::vector<Port> inputs, outputs;
   std::vector<ane_port> input_ports, output_ports;  // as the layer above sees them
-  std::string report;
+  std::string report, counters;
 };
 
 struct ane_backend_request {
@@ -239,8 +239,14 @@ ane_status create_program(ane_backend_device *device, const char *mil, size_t mi
   });
 }
 
+const char *program_counters(ane_backend_program *program) {
+  if (program->executor) program->counters = program->executor->counters_json();
+  return program->counters.c_str();
+}
+
 ane_status unload_program(ane_backend_program *program, ane_error *error) {
   return emulated(error, [&] {
+    program_counters(program);  // the last ones
     unload(*program);
     return ANE_OK;
   });
@@ -330,6 +336,7 @@ const ane_backend *ane_emulator_backend(void) {
       .surface_unlock = lock_surface,
       .program_create = create_program,
       .program_unload = unload_program,
+      .program_counters = program_counters,
       .program_destroy = destroy_program,
       .request_create = create_request,
       .request_destroy = destroy_request,

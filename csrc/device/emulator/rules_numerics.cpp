@@ -42,7 +42,7 @@ const std::vector<RuleSpec> &numerics_rules() {
       // audit. Products smaller in magnitude than 2^number become 0 (elementwise operations keep them).
       numerics("denormal-flush", "products below 2^-14 vanish inside a multiply-accumulate", "ANE_FACTS C70, 6: AG, H3",
                "power of two", -14),
-      // audit. A result of a matmul, linear or multi-tap conv with |y| >= number is infinity, sign kept.
+      // audit. A result of a matmul, linear or multi-tap conv that rounds to |y| >= number is infinity, sign kept.
       numerics("accumulator-overflow", "results of 32768 and more become infinity in matmul, linear and conv",
                "ANE_FACTS C67, 6: AF", "magnitude", 32768),
       // audit. A partial sum inside the row reaching 2^15 makes the result 1: infinity, 2: zero.
@@ -51,9 +51,9 @@ const std::vector<RuleSpec> &numerics_rules() {
       // audit. As accumulator-overflow, where the weight is made by a constexpr_* operation from int8.
       numerics("int8-weight-overflow", "results of 30000 and more become infinity where weights are int8",
                "ANE_FACTS C68, 6: AF", "magnitude", 30000),
-      // audit. Sums are rounded to fp16 after every 'number' products: 4096 + 1024 ones = 5116.
-      numerics("tile-of-four", "a sum of products is rounded to fp16 after every tile of four", "ANE_FACTS 6: AG",
-               "products", 4),
+      // audit. `number` products are first added among themselves, in fp16; such tiles are then added wide:
+      // 4096 + 1024 ones = 5116, and 16,384 ones are still exact.
+      numerics("tile-of-four", "products are added in fp16 inside each tile of four", "ANE_FACTS 6: AG", "products", 4),
       // audit. Ties in the rounding of a sum go up in magnitude instead of to even: 2048 + 1 = 2050.
       numerics("ties-up", "a sum halfway between two fp16 values is rounded up, not to even", "ANE_FACTS 6: AG, H3"),
       // audit. reduce_sum and reduce_mean round every step of their sum to fp16, ties up: 2049 ones read 2050.
