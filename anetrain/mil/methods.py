@@ -167,6 +167,20 @@ class OpMethods:
     def erf(self, x: Operand) -> Value:
         return self.apply("erf", x=x)[0]
 
+    def logical_not(self, x: Operand) -> Value:
+        return self.apply("logical_not", x=x)[0]
+
+    def cast(self, x: Operand, dtype: str) -> Value:
+        return self.apply("cast", x=x, dtype=dtype)[0]
+
+    def identity(self, x: Operand) -> Value:
+        return self.apply("identity", x=x)[0]
+
+    def select(self, cond: Operand, a: Operand, b: Operand) -> Value:
+        return self.apply("select", cond=cond, a=a, b=b)[0]
+
+    # ------------------------------------------------------------ activations
+
     def relu(self, x: Operand) -> Value:
         return self.apply("relu", x=x)[0]
 
@@ -220,18 +234,6 @@ class OpMethods:
 
     def prelu(self, x: Operand, alpha: Operand) -> Value:
         return self.apply("prelu", x=x, alpha=alpha)[0]
-
-    def logical_not(self, x: Operand) -> Value:
-        return self.apply("logical_not", x=x)[0]
-
-    def cast(self, x: Operand, dtype: str) -> Value:
-        return self.apply("cast", x=x, dtype=dtype)[0]
-
-    def identity(self, x: Operand) -> Value:
-        return self.apply("identity", x=x)[0]
-
-    def select(self, cond: Operand, a: Operand, b: Operand) -> Value:
-        return self.apply("select", cond=cond, a=a, b=b)[0]
 
     # ------------------------------------------------------------ rows
 
@@ -369,18 +371,6 @@ class OpMethods:
     def crop(self, x: Operand, crop_height: Sequence[int], crop_width: Sequence[int]) -> Value:
         return self.apply("crop", x=x, crop_height=crop_height, crop_width=crop_width)[0]
 
-    def pixel_shuffle(self, x: Operand, upscale_factor: int) -> Value:
-        return self.apply("pixel_shuffle", x=x, upscale_factor=upscale_factor)[0]
-
-    def pixel_unshuffle(self, x: Operand, downscale_factor: int) -> Value:
-        return self.apply("pixel_unshuffle", x=x, downscale_factor=downscale_factor)[0]
-
-    def space_to_depth(self, x: Operand, block_size: int) -> Value:
-        return self.apply("space_to_depth", x=x, block_size=block_size)[0]
-
-    def depth_to_space(self, x: Operand, block_size: int) -> Value:
-        return self.apply("depth_to_space", x=x, block_size=block_size)[0]
-
     # ------------------------------------------------------------ images
 
     def max_pool(
@@ -478,6 +468,18 @@ class OpMethods:
             coordinates_mode=coordinates_mode,
             align_corners=align_corners,
         )[0]
+
+    def pixel_shuffle(self, x: Operand, upscale_factor: int) -> Value:
+        return self.apply("pixel_shuffle", x=x, upscale_factor=upscale_factor)[0]
+
+    def pixel_unshuffle(self, x: Operand, downscale_factor: int) -> Value:
+        return self.apply("pixel_unshuffle", x=x, downscale_factor=downscale_factor)[0]
+
+    def space_to_depth(self, x: Operand, block_size: int) -> Value:
+        return self.apply("space_to_depth", x=x, block_size=block_size)[0]
+
+    def depth_to_space(self, x: Operand, block_size: int) -> Value:
+        return self.apply("depth_to_space", x=x, block_size=block_size)[0]
 
     # ------------------------------------------------------------ attention
 
