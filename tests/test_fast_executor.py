@@ -318,6 +318,20 @@ def test_outputs_that_are_also_intermediates_and_equal_outputs(pair: tuple[Devic
         assert_equal(found.run(arrays), expected.run(arrays))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_surfaces_of_eight_bit_integers(pair: tuple[Device, Device], dtype: str) -> None:
+    def build(g: Graph) -> None:
+        x = g.input("x", (1, 4, 1, 64), dtype)
+        y = g.dequantize(x, np.float16(0.5))
+        g.output("wide", y)
+        g.output("narrow", g.quantize(y * 0.75, np.float16(0.25), dtype))
+
+    values = np.arange(256).astype(dtype).reshape(1, 4, 1, 64)
+    fast, reference = pair
+    with fast.compile(built(build)) as found, reference.compile(built(build)) as expected:
+        assert_equal(found.run({"x": values}), expected.run({"x": values}))
+
+
 def test_a_request_run_again_gives_the_same_bits() -> None:
     rng = np.random.default_rng(0)
     device = emulator("exact", allow_unproven=True)

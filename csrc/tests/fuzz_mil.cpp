@@ -1,5 +1,5 @@
-// Fuzzer: any bytes as MIL text -> a DeviceError or a graph; then every compile-time rule, and the reference executor
-// where the graph is tiny. Anything else (a crash, another exception, a leak) is a finding.
+// Fuzzer: any bytes as MIL text -> a DeviceError or a graph; then every compile-time rule, and the reference and fast
+// executors where the graph is tiny. Anything else (a crash, another exception, a leak) is a finding.
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -51,12 +51,9 @@ std::vector<BoundSurface> bound(std::vector<std::vector<uint8_t>> &all) {
   return bound;
 }
 
-void execute(const std::shared_ptr<const Graph> &graph, const Profile &profile) {
-  std::vector<std::vector<uint8_t>> inputs = surfaces(*graph, graph->inputs),
-                                    outputs = surfaces(*graph, graph->outputs);
-  ExecutorOptions options;
-  options.profile = &profile;
-  make_reference_executor(graph, options)->run(bound(inputs), bound(outputs));
+void execute(Executor &executor, const Graph &graph) {
+  std::vector<std::vector<uint8_t>> inputs = surfaces(graph, graph.inputs), outputs = surfaces(graph, graph.outputs);
+  executor.run(bound(inputs), bound(outputs));
 }
 
 // One profile for each compile-time rule, so that none hides behind another.
@@ -94,7 +91,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     try {
       auto graph =
           std::make_shared<const Graph>(compile_text(reinterpret_cast<const char *>(data), size, files, options));
-      if (is_tiny(*graph)) execute(graph, profile);
+      if (is_tiny(*graph)) {
+        const ExecutorOptions executor_options{&profile};
+        execute(*make_reference_executor(graph, executor_options), *graph);
+        execute(*make_fast_executor(graph, executor_options), *graph);
+      }
       check_each_rule(*graph);
     } catch (const DeviceError &) {
     }

@@ -7,6 +7,7 @@
 
 #include "../../../cpu/fp16.h"
 #include "../../../cpu/threads.h"
+#include "../elements.h"
 #include "arena.h"
 #include "plan.h"
 
@@ -18,6 +19,15 @@ bool overlap(const BoundSurface &a, const BoundSurface &b) {
   return a.base < b.base + b.bytes && b.base < a.base + a.bytes;
 }
 
+// Surfaces of other types are widened to fp32 before the stages and narrowed after them.
+bool is_computed_in_place(DType type) { return type == DType::Fp16 || type == DType::Fp32; }
+
+std::vector<DType> types_of(const Graph &graph, const std::vector<int> &ports) {
+  std::vector<DType> types;
+  for (int id : ports) types.push_back(graph.values[static_cast<size_t>(id)].type.dtype);
+  return types;
+}
+
 class FastExecutor : public Executor {
  public:
   FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
@@ -26,19 +36,25 @@ class FastExecutor : public Executor {
   std::string counters_json() const override;
 
  private:
+  uint8_t *source(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own) const;
   uint8_t *image(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own);
   uint8_t *target(const Buffer &buffer, const std::vector<BoundSurface> &inputs, const BoundSurface &surface);
   void run_region(const Stage &stage);
 
+  const std::vector<DType> input_types_, output_types_;  // by port
   Plan plan_;
   std::vector<uint8_t *> bases_;                // by buffer
   std::vector<std::vector<float>> own_images_;  // by buffer: of surfaces that keep no image
-  std::vector<std::vector<uint8_t>> staged_;    // by output port: written here while an input is the same surface
+  std::vector<std::vector<uint8_t>> staged_;    // by output port: written here first; empty: straight to the surface
   uint64_t conversions_ = 0;                    // surfaces widened to fp32 images
 };
 
 FastExecutor::FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options)
-    : plan_(make_plan(std::move(graph), options)), bases_(plan_.buffers.size()), own_images_(plan_.buffers.size()) {
+    : input_types_(types_of(*graph, graph->inputs)),
+      output_types_(types_of(*graph, graph->outputs)),
+      plan_(make_plan(std::move(graph), options)),
+      bases_(plan_.buffers.size()),
+      own_images_(plan_.buffers.size()) {
   for (size_t i = 0; i < plan_.buffers.size(); ++i) {
     Buffer &buffer = plan_.buffers[i];
     if (buffer.storage == Storage::Constant) bases_[i] = reinterpret_cast<uint8_t *>(buffer.constant.data());
@@ -46,6 +62,15 @@ FastExecutor::FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOpt
       staged_.resize(std::max(staged_.size(), static_cast<size_t>(buffer.port) + 1));
     }
   }
+}
+
+// Where an input is read: the surface, or its values in fp32.
+uint8_t *FastExecutor::source(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own) const {
+  const DType type = input_types_[static_cast<size_t>(buffer.port)];
+  if (is_computed_in_place(type)) return surface.base;
+  own->resize(static_cast<size_t>(buffer.count));
+  floats_from_elements(type, surface.base, own->data(), buffer.count);
+  return reinterpret_cast<uint8_t *>(own->data());
 }
 
 // The surface in fp32, converted again only when its content changed.
@@ -70,14 +95,16 @@ uint8_t *FastExecutor::image(const Buffer &buffer, const BoundSurface &surface, 
   return reinterpret_cast<uint8_t *>(image.values.data());
 }
 
-// Where an output is written: the surface, or, while that is an input too, a block of its own until the end.
+// Where an output is written: the surface, or, while that is an input too or of another type, a block of its own until
+// the end.
 uint8_t *FastExecutor::target(const Buffer &buffer, const std::vector<BoundSurface> &inputs,
                               const BoundSurface &surface) {
   std::vector<uint8_t> &staged = staged_[static_cast<size_t>(buffer.port)];
-  const bool shared =
+  const bool staging =
+      !is_computed_in_place(output_types_[static_cast<size_t>(buffer.port)]) ||
       std::any_of(inputs.begin(), inputs.end(), [&](const BoundSurface &input) { return overlap(input, surface); });
-  staged.resize(shared ? static_cast<size_t>(buffer.count) * (buffer.half ? 2 : 4) : 0);
-  return shared ? staged.data() : surface.base;
+  staged.resize(staging ? static_cast<size_t>(buffer.count) * (buffer.half ? 2 : 4) : 0);
+  return staging ? staged.data() : surface.base;
 }
 
 void FastExecutor::run(const std::vector<BoundSurface> &inputs, const std::vector<BoundSurface> &outputs) {
@@ -88,7 +115,7 @@ void FastExecutor::run(const std::vector<BoundSurface> &inputs, const std::vecto
     switch (buffer.storage) {
       case Storage::Temporary: bases_[i] = arena.base() + plan_.offsets[i]; break;
       case Storage::Constant: break;
-      case Storage::Input: bases_[i] = inputs[port].base; break;
+      case Storage::Input: bases_[i] = source(buffer, inputs[port], &own_images_[i]); break;
       case Storage::InputImage: bases_[i] = image(buffer, inputs[port], &own_images_[i]); break;
       case Storage::Output: bases_[i] = target(buffer, inputs, outputs[port]); break;
     }
@@ -101,7 +128,14 @@ void FastExecutor::run(const std::vector<BoundSurface> &inputs, const std::vecto
     }
   }
   for (size_t port = 0; port < staged_.size(); ++port) {
-    if (!staged_[port].empty()) std::memcpy(outputs[port].base, staged_[port].data(), staged_[port].size());
+    const std::vector<uint8_t> &staged = staged_[port];
+    if (staged.empty()) continue;
+    if (is_computed_in_place(output_types_[port])) {
+      std::memcpy(outputs[port].base, staged.data(), staged.size());
+    } else {
+      elements_from_floats(output_types_[port], reinterpret_cast<const float *>(staged.data()), outputs[port].base,
+                           static_cast<int64_t>(staged.size() / sizeof(float)));
+    }
   }
 }
 
