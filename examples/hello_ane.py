@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-import anetrain.device
 import numpy as np
+
+import anetrain.device
 from anetrain.mil import Graph
 
 
