@@ -58,7 +58,7 @@ class RandomGraph:
         return bool(self.random.random() < probability)
 
     def choose(self, items: Sequence[T]) -> T:
-        return items[self.random.integers(len(items))]
+        return items[int(self.random.integers(len(items)))]
 
     def pick(self, rank: int = 0) -> Known:
         """A value, mostly a recent one."""
