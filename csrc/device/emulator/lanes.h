@@ -117,7 +117,8 @@ ANE_LANE I add_bits(I a, I b) {
   if constexpr (std::is_same_v<I, int32_t>) {
     return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
   } else {
-    return a + b;
+    typedef uint32_t Bits __attribute__((vector_size(sizeof(I))));
+    return bit_cast<I>(bit_cast<Bits>(a) + bit_cast<Bits>(b));
   }
 }
 template <class I>
