@@ -5,6 +5,7 @@ Limits are set low by the cases, so that the programs stay small.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,14 +24,15 @@ class RuleCase:
     dialect: str = "B"
     single_blob: bool = False
     edit: tuple[str, str] = ("", "")  # replaced in the text
+    blob_edit: tuple[int, bytes] = (0, b"")  # written over every weight file at an offset
 
     def program(self) -> Program:
         graph = Graph()
         self.build(graph)
         program = graph.program(self.dialect, single_blob=self.single_blob)
-        return Program(
-            program.text.replace(*self.edit), program.blobs, program.inputs, program.outputs, program.dialect
-        )
+        offset, data = self.blob_edit
+        blobs = {path: file[:offset] + data + file[offset + len(data) :] for path, file in program.blobs.items()}
+        return Program(program.text.replace(*self.edit), blobs, program.inputs, program.outputs, program.dialect)
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ REFUSED = {
     "conv-kernel-width": RuleCase(convolution(width=5), on=4),
     "conv-fixed-channels": RuleCase(convolution(64)),
     "blobfile-weights": RuleCase(several_weights, on=2),
+    "blob-metadata": RuleCase(several_weights, blob_edit=(72, struct.pack("<Q", 524288))),  # ANE_FACTS 4.2
     "blobfile-per-weight": RuleCase(several_weights, single_blob=True),
     "wide-rows": RuleCase(wide_rows, on=127),
     "conv-bias": RuleCase(convolution(bias=True)),

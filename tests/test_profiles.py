@@ -22,7 +22,7 @@ PROFILES = (
 )  # fmt: skip
 FIELDS = ("name", "chip", "architecture", "sub_type", "cores", "engines", "dialect")
 # On in `exact`, off here: each test switches on the one rule it is about.
-BARE = {"border-dtype": False, "border-width": False, "opset": False}
+BARE = {"blob-metadata": False, "border-dtype": False, "border-width": False, "opset": False}
 LOAD_RULES = ("live-program-limit", "lifetime-compile-limit", "program-weight-bytes", "weight-window-bytes")
 DOMAIN = "com.apple.appleneuralengine"
 FP16 = np.arange(65536, dtype=np.uint16).view(np.float16)
@@ -67,6 +67,22 @@ def test_evidence_can_be_lifted_to_a_warning() -> None:
     dev = emulator("exact", rules={"evidence": True}, allow_unproven=True, executor="reference")
     with dev.compile(REFUSED["evidence"].program()) as program:
         assert any("'erf'" in warning for warning in program.report["warnings"])
+
+
+def test_folded_weights_are_judged_too() -> None:
+    """They leave no operation behind, only a constant."""
+
+    def looked_up(g: Graph) -> None:
+        indices = g.constant(np.arange(4, dtype=np.uint8).reshape(1, 4, 1, 1) % 2, dtype="uint1")
+        lut = g.constant(np.array([1, 2], np.float16).reshape(1, 1, 1, 1, 2, 1))
+        g.output("y", g.input("x", (1, 4, 1, 32)) * g.constexpr_lut_to_dense(indices, lut))
+
+    for rule, dialect in (("evidence", "B"), ("opset", "A")):
+        program = RuleCase(looked_up, dialect=dialect).program()
+        bare().compile(program).unload()
+        with pytest.raises(CompileError, match="'constexpr_lut_to_dense'") as refused:
+            bare({rule: True}).compile(program)
+        assert refused.value.rule == rule
 
 
 def test_run_time_conv_weight_is_unproven() -> None:

@@ -16,6 +16,7 @@
 #include "frontend.h"
 #include "profile.h"
 #include "report.h"
+#include "rules.h"
 
 using namespace ane;
 
@@ -204,6 +205,7 @@ std::unique_ptr<ane_backend_program> compile(ane_backend_device &device, const c
   program->device = &device;
   FrontendOptions frontend;
   frontend.fp32 = device.fp32;
+  frontend.strict_blobs = device.profile.on(kBlobMetadataRule.name);
   auto graph = std::make_shared<const Graph>(compile_text(mil, mil_bytes, files, frontend));
   std::vector<std::string> warnings;
   check_rules(*graph, device.profile, device.allow_unproven, &warnings);

@@ -6,6 +6,7 @@
 #include "../../cpu/fp16.h"
 #include "errors.h"
 #include "lexer.h"
+#include "rules.h"
 
 namespace ane {
 namespace {
@@ -57,11 +58,13 @@ bool read_record(const BlobView &file, uint64_t offset, Record *record) {
 class Place {
  public:
   Place(const BlobReference &reference, SourcePos pos) : reference_(reference), pos_(pos) {}
-  [[noreturn]] void invalid(const std::string &problem) const {
-    invalid_program(pos_, format("blob %s at offset %llu: ", quoted(reference_.path).c_str(),
-                                 static_cast<unsigned long long>(reference_.offset)) +
-                              problem);
+  [[noreturn]] void invalid(const std::string &problem, const char *rule = "") const {
+    const std::string where = format("blob %s at offset %llu: ", quoted(reference_.path).c_str(),
+                                     static_cast<unsigned long long>(reference_.offset));
+    invalid_program(pos_, where + problem, rule);
   }
+  // What only the strict reading refuses.
+  [[noreturn]] void untrue(const std::string &problem) const { invalid(problem, kBlobMetadataRule.name); }
 
  private:
   const BlobReference &reference_;
@@ -83,8 +86,8 @@ std::vector<uint64_t> walk_records(const BlobView &file, const Place &place) {
     offset = (payload + record.payload_bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
   if (offsets.size() != count) {
-    place.invalid(format("the file's header counts %u blob(s), but %zu record(s) follow it; write the true count",
-                         count, offsets.size()));
+    place.untrue(format("the file's header counts %u blob(s), but %zu record(s) follow it; write the true count", count,
+                        offsets.size()));
   }
   return offsets;
 }
@@ -162,6 +165,26 @@ DType stored_dtype(const Record &record, DType declared, const FrontendOptions &
   place.invalid(format("holds %s (code %u), but the text declares %s", code->name, code->code, dtype_name(declared)));
 }
 
+uint64_t payload_bytes(DType stored, uint64_t count) { return (count * dtype_bits(stored) + 7) / 8; }
+
+// What a record says of its data, against the type that is read.
+void check_record(const Record &record, uint64_t offset, const Type &stored, const Place &place) {
+  const auto count = static_cast<uint64_t>(element_count(stored.shape));
+  const uint64_t expected_bytes = payload_bytes(stored.dtype, count);
+  const uint64_t spare_bits = expected_bytes * 8 - count * dtype_bits(stored.dtype);
+  if (record.payload_bytes != expected_bytes) {
+    place.untrue(format("its record says %llu bytes, but %s takes %llu", ull(record.payload_bytes),
+                        type_text(stored).c_str(), ull(expected_bytes)));
+  }
+  if (record.payload_offset != offset + kRecordBytes) {
+    place.untrue(format("its record puts the data at %llu, expected %llu, right after the record",
+                        ull(record.payload_offset), ull(offset + kRecordBytes)));
+  }
+  if (record.padding_bits != 0 && record.padding_bits != spare_bits) {  // old writers leave 0
+    place.untrue(format("its record says %llu padding bits, expected %llu", ull(record.padding_bits), ull(spare_bits)));
+  }
+}
+
 void check_file(const BlobView &file, const Place &place) {
   if (!file.data || file.bytes == 0) place.invalid("the file is empty");
   if (file.bytes < kHeaderBytes + kRecordBytes) {
@@ -177,10 +200,10 @@ void BlobReader::check_is_record(const BlobReference &reference, const BlobView 
   const Place place(reference, pos);
   std::vector<uint64_t> &offsets = record_offsets_[reference.path];
   if (!options_.strict_blobs) return;
-  if (reference.offset % kAlignment != 0) place.invalid("a record stands at a multiple of 64 bytes");
+  if (reference.offset % kAlignment != 0) place.untrue("a record stands at a multiple of 64 bytes");
   if (offsets.empty()) offsets = walk_records(file, place);
   if (!std::binary_search(offsets.begin(), offsets.end(), reference.offset)) {
-    place.invalid(
+    place.untrue(
         "no record of the file stands there; the offset is that of the 64-byte metadata record (the first is at "
         "64), not of the data");
   }
@@ -210,27 +233,15 @@ ConstantPtr BlobReader::read(const BlobReference &reference, const Type &type, S
 
   const DType stored = stored_dtype(record, type.dtype, options_, place);
   const auto count = static_cast<uint64_t>(element_count(type.shape));
-  const uint64_t bits = count * dtype_bits(stored), expected_bytes = (bits + 7) / 8;
-  if (options_.strict_blobs && record.payload_bytes != expected_bytes) {
-    place.invalid(format("its record says %llu bytes, but %s takes %llu", ull(record.payload_bytes),
-                         type_text({stored, type.shape}).c_str(), ull(expected_bytes)));
-  }
-  if (options_.strict_blobs && record.payload_offset != reference.offset + kRecordBytes) {
-    place.invalid(format("its record puts the data at %llu, expected %llu, right after the record",
-                         ull(record.payload_offset), ull(reference.offset + kRecordBytes)));
-  }
+  const uint64_t expected_bytes = payload_bytes(stored, count);
+  if (options_.strict_blobs) check_record(record, reference.offset, {stored, type.shape}, place);
   if (expected_bytes > file.bytes || record.payload_offset > file.bytes - expected_bytes) {
     place.invalid(format("%llu bytes at %llu reach past the end of the file (%zu bytes)", ull(expected_bytes),
                          ull(record.payload_offset), file.bytes));
   }
-  const uint64_t spare_bits = expected_bytes * 8 - bits;
-  if (options_.strict_blobs && record.padding_bits != 0 && record.padding_bits != spare_bits) {  // old writers leave 0
-    place.invalid(
-        format("its record says %llu padding bits, expected %llu", ull(record.padding_bits), ull(spare_bits)));
-  }
   const uint8_t *payload = file.data + record.payload_offset;
   if (options_.strict_blobs && has_non_finite(stored, payload, count)) {
-    place.invalid("the data has a NaN or an infinity; weights must be finite");
+    place.untrue("the data has a NaN or an infinity; weights must be finite");
   }
   return copy_payload(payload, expected_bytes, stored, type);
 }

@@ -166,7 +166,8 @@ struct OpSpec {
 };
 
 const OpSpec *find_op(const std::string &name);  // null: unknown
-const std::vector<OpSpec> &all_ops();            // every OpKind but Count, once
+const OpSpec &spec_of(OpKind kind);
+const std::vector<OpSpec> &all_ops();  // every OpKind but Count, once
 
 }  // namespace ane
 #endif

@@ -27,11 +27,15 @@ const std::vector<const std::vector<CompileRule> *> &compile_groups() {
 }
 
 // What has been seen to run only by another route than ours: why, or "".
+std::string unproven(const OpSpec &spec) {
+  if (spec.evidence == Evidence::Direct) return "";
+  return format("'%s' has not been seen to run through the direct path (%s: %s)", spec.name,
+                spec.evidence == Evidence::E5rt ? "e5rt only" : "disputed", spec.evidence_source);
+}
+
 std::string unproven(const NodeView &node) {
   const OpSpec &spec = *node.node().spec;
-  if (spec.evidence != Evidence::Direct)
-    return format("'%s' has not been seen to run through the direct path (%s: %s)", spec.name,
-                  spec.evidence == Evidence::E5rt ? "e5rt only" : "disputed", spec.evidence_source);
+  if (spec.evidence != Evidence::Direct) return unproven(spec);
   if (spec.kind == OpKind::Conv && !node.is_constant("weight"))
     return "a conv whose weight is computed at run time has been seen to work through e5rt only (ANE_FACTS C53, 3.4g)";
   return "";
@@ -40,13 +44,14 @@ std::string unproven(const NodeView &node) {
 void check_evidence(const Graph &graph, bool allow_unproven, std::vector<std::string> *warnings) {
   const RuleCheck check(kEvidenceRule, 1, graph);
   std::set<std::string> warned;
-  for (const Node &node : graph.nodes) {
-    const std::string reason = unproven(NodeView(graph, node));
-    if (reason.empty()) continue;
-    if (!allow_unproven)
-      check.broken(node.pos, reason + "; use proven operations, or open the device with allow_unproven");
+  const auto judge = [&](SourcePos pos, const std::string &reason) {
+    if (reason.empty()) return;
+    if (!allow_unproven) check.broken(pos, reason + "; use proven operations, or open the device with allow_unproven");
     if (warnings && warned.insert(reason).second) warnings->push_back(reason);
-  }
+  };
+  for (const Node &node : graph.nodes) judge(node.pos, unproven(NodeView(graph, node)));
+  for (const Value &value : graph.values)
+    if (value.made_by != OpKind::Const) judge(value.pos, unproven(spec_of(value.made_by)));
 }
 
 }  // namespace
@@ -59,6 +64,16 @@ const RuleSpec kEvidenceRule = {"evidence",
                                 1,
                                 kBackEndError};
 
+const RuleSpec kBlobMetadataRule = {
+    "blob-metadata",
+    "the records of a weight file say the true size and place of their data, the header their number, and no value is "
+    "NaN or infinite",
+    "ANE_FACTS 4.2, 4.6, C15: MAD, M0, ORI",
+    Stage::Compile,
+    "",
+    1,
+    kParserError};
+
 void RuleCheck::broken(SourcePos pos, const std::string &detail) const {
   const std::string words = rule_.error;
   const size_t open = words.find("err=(") + 5;
@@ -67,7 +82,7 @@ void RuleCheck::broken(SourcePos pos, const std::string &detail) const {
 
 const std::vector<RuleSpec> &all_rules() {
   static const std::vector<RuleSpec> rules = [] {
-    std::vector<RuleSpec> all = {kEvidenceRule};
+    std::vector<RuleSpec> all = {kEvidenceRule, kBlobMetadataRule};
     for (const auto *group : compile_groups())
       for (const CompileRule &rule : *group) all.push_back(rule.spec);
     for (const auto *group : {&load_rules(), &evaluate_rules(), &numerics_rules()})

@@ -41,6 +41,8 @@ const std::vector<RuleSpec> &numerics_rules();      // rules_numerics.cpp
 
 // The rule `evidence` is checked by check_rules itself, because it may warn instead.
 extern const RuleSpec kEvidenceRule;
+// The rule `blob-metadata` is checked where blobs are read (FrontendOptions::strict_blobs).
+extern const RuleSpec kBlobMetadataRule;
 
 }  // namespace ane
 #endif

@@ -77,10 +77,13 @@ void check_dialect(const RuleCheck &check) {
 void check_opset(const RuleCheck &check) {
   const std::string &opset = check.graph.opset;
   const int version = opset.rfind("ios", 0) == 0 ? std::atoi(opset.c_str() + 3) : 0;
-  for (const Node &node : check.graph.nodes)
-    if (version < node.spec->since_ios)
-      check.broken(node.pos, format("'%s' came with ios%d; the function says %s", node.spec->name, node.spec->since_ios,
-                                    opset.c_str()));
+  const auto judge = [&](SourcePos pos, const OpSpec &spec) {
+    if (version < spec.since_ios)
+      check.broken(pos, format("'%s' came with ios%d; the function says %s", spec.name, spec.since_ios, opset.c_str()));
+  };
+  for (const Node &node : check.graph.nodes) judge(node.pos, *node.spec);
+  for (const Value &value : check.graph.values)
+    if (value.constant) judge(value.pos, spec_of(value.made_by));
 }
 
 RuleSpec border(const char *name, const char *summary, const char *source, const char *error) {

@@ -59,6 +59,15 @@ const std::vector<OpSpec> &all_ops() {
   return table;
 }
 
+const OpSpec &spec_of(OpKind kind) {
+  static const std::vector<const OpSpec *> by_kind = [] {
+    std::vector<const OpSpec *> index(static_cast<size_t>(OpKind::Count));
+    for (const OpSpec &spec : all_ops()) index[static_cast<size_t>(spec.kind)] = &spec;
+    return index;
+  }();
+  return *by_kind.at(static_cast<size_t>(kind));
+}
+
 const OpSpec *find_op(const std::string &name) {
   static const std::map<std::string, const OpSpec *> by_name = [] {
     std::map<std::string, const OpSpec *> index;

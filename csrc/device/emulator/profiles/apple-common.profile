@@ -7,6 +7,7 @@ opset = on                    # 1.11: bad opset is InvalidMILProgram
 border-dtype = on             # 2.4
 border-rank = on              # 0.3.3: what every working code base agrees on
 border-shape = on             # 0.3.3
+blob-metadata = on            # 4.6; M4 and M5 tolerate untrue records (4.2), and then read other numbers
 border-width = on             # C47, 2.2
 channel-limit = 65536         # C11
 axis-limit = 65536            # C11: M4 and later; 16,384 before
