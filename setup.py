@@ -33,7 +33,8 @@ def build_library(compiler: Compiler, package: Path) -> None:
     else:
         assert compiler.openblas is not None
         shutil.copy2(compiler.openblas, folder / compiler.openblas.name)
-        shared = ["-shared", "-Wl,-soname," + LIBRARY, "-Wl,-rpath,$ORIGIN", f"-L{folder}", "-lscipy_openblas"]
+        shared = ["-shared", "-Wl,-soname," + LIBRARY, "-Wl,-rpath,$ORIGIN", "-Wl,--no-undefined"]
+        shared += [f"-L{folder}", "-lscipy_openblas"]
     command = [compiler.cxx, "-o", str(folder / LIBRARY), *map(str, objects), *shared, *compiler.libraries()]
     subprocess.run(command, check=True)
     include = package / "include" / "anetrain"
@@ -46,7 +47,8 @@ class BuildNative(build_ext):
 
     def run(self) -> None:
         package = (ROOT if self.inplace else Path(self.build_lib).resolve()) / "anetrain"
-        work = Path(self.build_temp).resolve() / f"anetrain-{sysconfig.get_platform()}"
+        # One place for every way to build (wheel, editable, inplace), so that nothing is compiled twice.
+        work = ROOT / "build" / f"native-{sysconfig.get_platform()}"
         build_library(Compiler(work, self.distribution.get_version()), package)
         rpath = "-Wl,-rpath,@loader_path/lib" if APPLE else "-Wl,-rpath,$ORIGIN/lib"
         for extension in self.extensions:

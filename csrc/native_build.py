@@ -63,6 +63,11 @@ def write_if_changed(path: Path, text: str) -> None:
         path.write_text(text)
 
 
+def copy_if_changed(source: Path, target: Path, pattern: str) -> None:
+    for file in source.glob(pattern):
+        write_if_changed(target / file.name, file.read_text())
+
+
 def embed_profiles(target: Path) -> None:
     """Chip profiles are data files; the library carries them so that a C program needs no path."""
     lines = ["// Generated from csrc/device/emulator/profiles.\n"]
@@ -88,7 +93,9 @@ class Compiler:
         elif sys.platform == "linux":
             import scipy_openblas32  # build requirement: copied beside our library, never a run-time dependency
 
-            self.flags += [f"-I{scipy_openblas32.get_include_dir()}", "-DANETRAIN_OPENBLAS", "-pthread"]
+            # Its headers move with every isolated build; copies keep the command, and so the objects, the same.
+            copy_if_changed(Path(scipy_openblas32.get_include_dir()), self.generated, "*.h")
+            self.flags += ["-DANETRAIN_OPENBLAS", "-pthread"]
             self.openblas = Path(scipy_openblas32.get_lib_dir()) / "libscipy_openblas.so"
         else:
             raise SystemExit("anetrain builds on macOS and Linux; this is " + sys.platform)

@@ -48,7 +48,7 @@ typedef struct {
   /* JSON object text: what happened in the evaluations so far. Lives until the next call; called in the program's turn,
    * also after unload. NULL: the engine counts nothing. */
   const char *(*program_counters)(ane_backend_program *program);
-  void (*program_destroy)(ane_backend_program *program);                        /* after unload */
+  void (*program_destroy)(ane_backend_program *program); /* after unload */
 
   /* Surfaces in device order. */
   ane_status (*request_create)(ane_backend_program *program, ane_backend_surface *const *inputs, size_t input_count,
