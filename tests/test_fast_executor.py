@@ -260,26 +260,32 @@ def test_a_changed_weight_surface_is_seen() -> None:
     np.testing.assert_array_equal(outputs["y"].read(64, 32), np.zeros((64, 32)))
 
 
-def test_one_surface_under_two_programs_of_different_size() -> None:
-    """The image of a surface serves whoever reads it, also a program that wants less of it."""
+def test_one_surface_under_programs_that_read_different_parts() -> None:
+    """The image of a surface serves whoever reads it, and is made only as far as somebody does."""
     rng = np.random.default_rng(0)
     device = emulator("exact")
-    w = rng.integers(-4, 5, (64, 32)).astype(np.float32)
-    x = rng.integers(-4, 5, (32, 32)).astype(np.float32)
+    rows, width = 2048, 32  # four blocks of the image
+    w = rng.integers(-4, 5, (rows, width)).astype(np.float32)
+    x = rng.integers(-4, 5, (width, 32)).astype(np.float32)
+    parts = ((0, 16), (rows - 16, 16), (0, rows))
+    surface = device.surface(2 * w.size)
+    requests, outputs = [], []
+    for begin, size in parts:
 
-    def smaller(g: Graph) -> None:
-        m = g.matmul(g.reshape(g.input("b_w", (1, 16, 1, 32)), (16, 32)), g.constant(x.astype(np.float16)))
-        g.output("y", g.reshape(m, (1, 16, 1, 32)))
+        def build(g: Graph, begin: int = begin, size: int = size) -> None:
+            part = g.slice_by_size(g.input("b_w", (1, rows, 1, width)), (0, begin, 0, 0), (1, size, 1, width))
+            y = g.matmul(g.reshape(part, (size, width)), g.constant(x.astype(np.float16)))
+            g.output("y", g.reshape(y, (1, size, 1, 32)))
 
-    large, small = device.compile(built(linear)), device.compile(built(smaller))
-    inputs, outputs = bound(device, large, {"a_x": x, "b_w": w})
-    other = device.surface_for(small.outputs[0])
-    requests = [small.request({"b_w": inputs["b_w"]}, {"y": other}), large.request(inputs, outputs)]
-    for _ in range(2):
-        for request in requests:
+        program = device.compile(built(build))
+        outputs.append(device.surface_for(program.outputs[0]))
+        requests.append(program.request({"b_w": surface}, {"y": outputs[-1]}))
+    for _ in range(3):
+        w = np.roll(w, 1, axis=0)
+        surface.write(w)
+        for request, output, (begin, size) in zip(requests, outputs, parts, strict=True):
             request.run()
-        np.testing.assert_array_equal(outputs["y"].read(64, 32), w @ x)
-        np.testing.assert_array_equal(other.read(16, 32), w[:16] @ x)
+            np.testing.assert_array_equal(output.read(size, 32), w[begin : begin + size] @ x)
 
 
 def test_input_and_output_may_be_one_surface() -> None:

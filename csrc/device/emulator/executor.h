@@ -14,11 +14,14 @@
 namespace ane {
 
 // An fp32 image of a surface, kept with the surface so that weights whose seed did not change are not converted again,
-// whichever program reads them. Valid while `seed` equals the surface's seed and `count` covers what is needed.
+// whichever program reads them. It is made block by block, as far as programs read it.
 struct SurfaceImage {
+  static constexpr size_t kBlock = 16384;  // elements
+
   std::mutex mutex;
-  uint64_t seed = 0;          // 0: none
-  std::vector<float> values;  // element i of the surface, widened from fp16
+  uint64_t seed = 0;                 // what the converted blocks belong to; 0: none
+  std::vector<float> values;         // element i of the surface, widened from fp16
+  std::vector<bool> block_is_ready;  // by block
 };
 
 // A surface as one evaluation sees it. Border tensors are dense (widths are multiples of 32), in the type of the port.

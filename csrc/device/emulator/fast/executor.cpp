@@ -15,6 +15,22 @@ namespace ane::fast {
 
 namespace {
 
+// Converts the blocks of a part that are not ready yet, neighbours together; false: all were.
+bool make_ready(SurfaceImage *image, const uint16_t *halves, const Footprint &part) {
+  const size_t last = static_cast<size_t>(part.last) / SurfaceImage::kBlock + 1;
+  bool converted = false;
+  for (size_t block = static_cast<size_t>(part.first) / SurfaceImage::kBlock; block < last; ++block) {
+    const size_t first = block;
+    while (block < last && !image->block_is_ready[block]) image->block_is_ready[block++] = true;
+    if (block == first) continue;
+    const size_t begin = first * SurfaceImage::kBlock;
+    const size_t end = std::min(block * SurfaceImage::kBlock, image->values.size());
+    anecpu_floats_from_halves(halves + begin, image->values.data() + begin, end - begin);
+    converted = true;
+  }
+  return converted;
+}
+
 bool overlap(const BoundSurface &a, const BoundSurface &b) {
   return a.base < b.base + b.bytes && b.base < a.base + a.bytes;
 }
@@ -73,25 +89,27 @@ uint8_t *FastExecutor::source(const Buffer &buffer, const BoundSurface &surface,
   return reinterpret_cast<uint8_t *>(own->data());
 }
 
-// The surface in fp32, converted again only when its content changed.
+// The surface in fp32, as far as this program reads it, converted again only when its content changed.
 uint8_t *FastExecutor::image(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own) {
-  const size_t count = static_cast<size_t>(buffer.count);
   const uint16_t *halves = reinterpret_cast<const uint16_t *>(surface.base);
   if (surface.image == nullptr) {
-    own->resize(count);
-    anecpu_floats_from_halves(halves, own->data(), count);
+    own->resize(static_cast<size_t>(buffer.count));
+    anecpu_floats_from_halves(halves, own->data(), own->size());
     ++conversions_;
     return reinterpret_cast<uint8_t *>(own->data());
   }
   SurfaceImage &image = *surface.image;
   const std::lock_guard lock(image.mutex);
-  if (image.seed != surface.seed || image.values.size() < count) {
-    // All of the surface: its image then never moves while another program reads it.
-    image.values.resize(surface.bytes / sizeof(uint16_t));
-    anecpu_floats_from_halves(halves, image.values.data(), image.values.size());
+  // Room for all of the surface: an image never moves while another program reads it.
+  const size_t count = surface.bytes / sizeof(uint16_t);
+  if (image.values.size() != count) image.values.resize(count);
+  if (image.seed != surface.seed) {
+    image.block_is_ready.assign(count / SurfaceImage::kBlock + 1, false);
     image.seed = surface.seed;
-    ++conversions_;
   }
+  bool converted = false;
+  for (const Footprint &needed : buffer.read) converted |= make_ready(&image, halves, needed);
+  conversions_ += converted;
   return reinterpret_cast<uint8_t *>(image.values.data());
 }
 

@@ -61,7 +61,7 @@ Lowering::Lowering(const Graph &graph, const Profile &profile)
   for (size_t port = 0; port < graph.inputs.size(); ++port) {
     const Type &type = value(graph.inputs[port]).type;
     Buffer surface{
-        Storage::Input, type.dtype == DType::Fp16, false, element_count(type.shape), static_cast<int>(port), {}};
+        Storage::Input, type.dtype == DType::Fp16, false, element_count(type.shape), static_cast<int>(port), {}, {}};
     set_place(graph.inputs[port], dense_view(draft_.add_buffer(std::move(surface)), type.shape));
   }
 }
@@ -70,8 +70,8 @@ Draft Lowering::run() {
   for (const Node &node : graph_.nodes) lower(NodeView(graph_, node));
   for (size_t port = 0; port < graph_.outputs.size(); ++port) {
     const Type &type = value(graph_.outputs[port]).type;
-    Buffer surface{Storage::Output,           type.dtype == DType::Fp16, false,
-                   element_count(type.shape), static_cast<int>(port),    {}};
+    Buffer surface{
+        Storage::Output, type.dtype == DType::Fp16, false, element_count(type.shape), static_cast<int>(port), {}, {}};
     add_home(graph_.outputs[port], dense_view(draft_.add_buffer(std::move(surface)), type.shape));
   }
   rounded_.resize(draft_.buffers.size(), -1);

@@ -56,7 +56,7 @@ View Lowering::floats(View view) {
   const Buffer surface = draft_.buffers[static_cast<size_t>(view.buffer)];
   if (!surface.half) return view;
   int &image = images_[static_cast<size_t>(surface.port)];
-  if (image < 0) image = draft_.add_buffer({Storage::InputImage, false, false, surface.count, surface.port, {}});
+  if (image < 0) image = draft_.add_buffer({Storage::InputImage, false, false, surface.count, surface.port, {}, {}});
   view.buffer = image;
   return view;
 }

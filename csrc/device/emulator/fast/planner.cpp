@@ -73,12 +73,23 @@ void place_temporaries(const Draft &draft, const std::vector<Region> &regions, P
   for (size_t i = 0; i < place_of.size(); ++i) plan->offsets[i] = plan->offsets[static_cast<size_t>(place_of[i])];
 }
 
+// Which parts of the images of inputs are needed.
+void note_image_reads(Draft *draft) {
+  for (const auto &unit : draft->units) {
+    for (const View *view : unit->reads()) {
+      Buffer &buffer = draft->buffers[static_cast<size_t>(view->buffer)];
+      if (buffer.storage == Storage::InputImage) buffer.read.push_back(footprint(*view));
+    }
+  }
+}
+
 }  // namespace
 
 Plan make_plan(std::shared_ptr<const Graph> graph, const ExecutorOptions &options) {
   Draft draft = Lowering(*graph, *options.profile).run();
   fuse_lanes(&draft);
   const std::vector<Region> regions = form_regions(&draft);
+  note_image_reads(&draft);
 
   Plan plan;
   place_temporaries(draft, regions, &plan);

@@ -31,6 +31,7 @@ struct Buffer {
   int64_t count = 0;            // elements
   int port = -1;                // Input, InputImage, Output
   std::vector<float> constant;  // Constant
+  std::vector<Footprint> read;  // InputImage: what units read of it
 };
 
 enum class UnitKind : uint8_t { Lanes, Gemm, Conv, Generic };
