@@ -32,7 +32,8 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Halves: TypeAlias = npt.NDArray[np.float16]
 Array: TypeAlias = npt.NDArray[Any]
 
-_C_TYPES = {np.dtype(np.float32): "float *", np.dtype(np.float16): "uint16_t *"}
+_C_ARRAYS = {np.dtype(np.float32): ffi.typeof("float[]"), np.dtype(np.float16): ffi.typeof("uint16_t[]")}
+_C_POINTERS = {np.dtype(np.float32): ffi.typeof("float *"), np.dtype(np.float16): ffi.typeof("uint16_t *")}
 
 
 # --- Checks shared by all functions ---
@@ -56,7 +57,7 @@ def _output(out: Array | None, shape: tuple[int, ...], dtype: npt.DTypeLike, *so
         raise ValueError(f"out has shape {out.shape}; expected {shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
-    if 0 in (stride for stride, length in zip(out.strides, out.shape, strict=True) if length > 1):
+    if 0 in out.strides and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
         raise ValueError(f"out has strides {out.strides}: several of its elements are the same memory")
     if any(np.may_share_memory(out, source) for source in sources):
         raise ValueError("out overlaps an input")
@@ -64,7 +65,9 @@ def _output(out: Array | None, shape: tuple[int, ...], dtype: npt.DTypeLike, *so
 
 
 def _pointer(array: Array) -> Any:
-    return ffi.cast(_C_TYPES[array.dtype], array.__array_interface__["data"][0])
+    if array.flags.c_contiguous:  # ten times faster than the general way
+        return ffi.from_buffer(_C_ARRAYS[array.dtype], array)
+    return ffi.cast(_C_POINTERS[array.dtype], array.__array_interface__["data"][0])
 
 
 def _element_strides(array: Array) -> list[int]:
