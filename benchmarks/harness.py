@@ -1,0 +1,273 @@
+"""Ratios between our code and a named peer, measured in one run: ours, peer, ours, peer, ...
+
+A row is one function that prepares and returns what is timed:
+
+    @rows.add("fp32 -> fp16, 512 K", peer="numpy astype", at_least=12)
+    def half() -> Pair:
+        x = np.ones(2**19, np.float32)
+        return (lambda: cpu.to_half(x)), (lambda: x.astype(np.float16))
+
+Each side lives in a process of its own, made anew for the row, so that neither side's threads or caches belong to the
+other. Before a side is timed the other one has been idle long enough for its threads to sleep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Timed = Callable[[], object]
+Pair = tuple[Timed, Timed]  # ours, the peer's
+
+THREADS = 2
+PAIRS = 10
+ROUND_S = 0.02  # a round of a side repeats its call for about this long
+REST_S = 0.05  # OpenBLAS's threads spin for up to 30 ms after their work
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Row:
+    """`prepare` returns ours and the peer's; without a peer, ours alone."""
+
+    name: str
+    prepare: Callable[[], Pair | Timed]
+    peer: str | None
+    at_least: float | None  # the peer's time over ours
+    at_most_s: float | None  # our time
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Result:
+    name: str
+    peer: str | None
+    ours_s: list[float] = field(repr=False)  # seconds per call, one for each round
+    peer_s: list[float] = field(repr=False)
+    at_least: float | None
+    at_most_s: float | None
+
+    def ratio(self, of: Callable[[Sequence[float]], float]) -> float | None:
+        """How many times faster ours is, by minima (`min`) or medians (`statistics.median`)."""
+        return of(self.peer_s) / of(self.ours_s) if self.peer_s else None
+
+    @property
+    def holds(self) -> bool:
+        """By minima: on a shared machine they are what the code does, not what its neighbours do."""
+        ratio = self.ratio(min)
+        fast_enough = self.at_least is None or (ratio is not None and ratio >= self.at_least)
+        return fast_enough and (self.at_most_s is None or min(self.ours_s) <= self.at_most_s)
+
+
+class Rows:
+    """The rows of one benchmark module; `module` is how the sides' processes import it."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.rows: list[Row] = []
+
+    def add(
+        self,
+        name: str,
+        *,
+        peer: str | None = None,
+        at_least: float | None = None,
+        at_most_s: float | None = None,
+        pairs: int = PAIRS,
+    ) -> Callable[[Callable[[], Pair | Timed]], Callable[[], Pair | Timed]]:
+        """Makes a row of a function; `at_least` and `at_most_s` are its floors."""
+
+        def register(prepare: Callable[[], Pair | Timed]) -> Callable[[], Pair | Timed]:
+            self.rows.append(Row(name, prepare, peer, at_least, at_most_s, pairs))
+            return prepare
+
+        return register
+
+
+# --- A side: a process that times its call whenever it is told to ---
+
+
+def serve(connection: Connection, module: str, index: int, side: int) -> None:
+    from anetrain import cpu
+
+    cpu.set_threads(THREADS)
+    row: Row = importlib.import_module(module).rows.rows[index]
+    prepared = row.prepare()
+    call = prepared[side] if isinstance(prepared, tuple) else prepared
+    call()  # warm-up: pages, caches, threads, first-use set-up
+    repeats = max(1, int(ROUND_S / max(timed(call, 1), 1e-7)))
+    connection.send(repeats)
+    while connection.recv():
+        call()
+        connection.send(timed(call, repeats))
+
+
+def timed(call: Timed, repeats: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - begin) / repeats
+
+
+class Side:
+    def __init__(self, module: str, index: int, side: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, module, index, side), daemon=True)
+        self.process.start()
+        theirs.close()  # so that its end is noticed
+        self.connection.recv()
+
+    def time(self) -> float:
+        time.sleep(REST_S)
+        self.connection.send(True)
+        return float(self.connection.recv())
+
+    def close(self) -> None:
+        self.connection.send(False)
+        self.process.join()
+
+
+@contextmanager
+def thread_limits() -> Iterator[None]:
+    """The environment the sides are born with."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(THREADS)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def measure(rows: Rows, index: int) -> Result:
+    row = rows.rows[index]
+    ours_s: list[float] = []
+    peer_s: list[float] = []
+    with thread_limits():
+        sides = [(Side(rows.module, index, 0), ours_s)]
+        if row.peer is not None:
+            sides.append((Side(rows.module, index, 1), peer_s))
+    for _ in range(row.pairs):
+        for side, times in sides:
+            times.append(side.time())
+    for side, _ in sides:
+        side.close()
+    return Result(row.name, row.peer, ours_s, peer_s, row.at_least, row.at_most_s)
+
+
+# --- Reports ---
+
+
+def duration(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def table_line(result: Result) -> str:
+    ratios = [f"{r:.3g}" if (r := result.ratio(of)) is not None else "" for of in (min, statistics.median)]
+    floor = f">= {result.at_least:g}" if result.at_least is not None else ""
+    if result.at_most_s is not None:
+        floor += f" <= {duration(result.at_most_s)}"
+    cells = [
+        f"{result.name:44}",
+        f"{duration(min(result.ours_s)):>9}",
+        f"{duration(min(result.peer_s)) if result.peer_s else '':>9}",
+        f"{ratios[0]:>7}",
+        f"{ratios[1]:>7}",
+        f"{floor.strip():>10}",
+        "" if result.holds else "MISSED",
+        f"[{result.peer}]" if result.peer else "",
+    ]
+    return "  ".join(cells).rstrip()
+
+
+TABLE_HEAD = f"{'':44}  {'ours':>9}  {'peer':>9}  {'by min':>7}  {'by med':>7}  {'floor':>10}"
+
+
+def commit() -> str:
+    """The commit that was measured, with a mark when files differ from it; empty outside a clone."""
+    run = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def machine() -> dict[str, object]:
+    import numpy as np
+
+    from anetrain import cpu
+
+    cpu_info = Path("/proc/cpuinfo")
+    names = [
+        line.split(":", 1)[1].strip() for line in cpu_info.read_text().splitlines() if line.startswith("model name")
+    ]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cpus": os.cpu_count(),
+        "features": cpu.cpu_features(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": cpu.blas_name(),
+        "threads": THREADS,
+        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith("OPENBLAS_")},
+    }
+
+
+def write_json(path: Path, results: list[Result]) -> None:
+    report = {
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "commit": commit(),
+        "machine": machine(),
+        "rows": [
+            {
+                **asdict(r),
+                "ratio_of_minima": r.ratio(min),
+                "ratio_of_medians": r.ratio(statistics.median),
+                "holds": r.holds,
+            }
+            for r in results
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def main(rows: Rows, description: str | None, default_json: Path) -> int:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--filter", default="", help="only rows whose name contains this")
+    parser.add_argument("--json", type=Path, default=default_json, help="where the figures go (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a floor is missed")
+    arguments = parser.parse_args()
+    chosen = [i for i, row in enumerate(rows.rows) if arguments.filter in row.name]
+    if not chosen:
+        parser.error(f"--filter {arguments.filter}: no row has that in its name; rows: {[r.name for r in rows.rows]}")
+    print(TABLE_HEAD)
+    results = []
+    for index in chosen:
+        results.append(measure(rows, index))
+        print(table_line(results[-1]), flush=True)
+    write_json(arguments.json, results)
+    missed = [result.name for result in results if not result.holds]
+    if missed:
+        print(f"{len(missed)} of {len(results)} floors missed: {', '.join(missed)}")
+    return 1 if missed and arguments.check else 0
