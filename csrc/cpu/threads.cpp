@@ -27,7 +27,7 @@ namespace {
 using Body = void (*)(void *context, size_t begin, size_t end);
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kIdleSpin = std::chrono::microseconds(100);
+constexpr auto kIdleSpin = std::chrono::microseconds(200);
 constexpr auto kJoinSpin = std::chrono::microseconds(50);
 constexpr size_t kPiecesPerThread = 4;  // enough for a thread that was interrupted to be helped out
 constexpr int kMostThreads = 256;       // a ticket holds 16 bits of pieces
