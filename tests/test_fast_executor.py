@@ -225,6 +225,27 @@ def test_transformer_programs(pair: tuple[Device, Device], build: Callable[[Grap
         assert different < 0.05, f"{name}: {different:.1%} of the elements differ"
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_as_one_operation(pair: tuple[Device, Device], masked: bool) -> None:
+    rng = np.random.default_rng(0)
+    mask = np.triu(np.full((SEQUENCE, SEQUENCE), -1e4, np.float16), 1)
+
+    def build(g: Graph) -> None:
+        shape = (1, HEADS, SEQUENCE, HEAD_DIM)
+        q, k, v = (g.reshape(g.input(n, (1, HEADS * SEQUENCE // 2, 1, 2 * HEAD_DIM)), shape) for n in "qkv")
+        y = g.scaled_dot_product_attention(q, k, v, attn_mask=g.constant(mask) if masked else None)
+        g.output("y", g.reshape(y, (1, HEADS * SEQUENCE // 2, 1, 2 * HEAD_DIM)))
+
+    text = built(build)
+    outputs: list[Arrays] = []
+    for device in pair:
+        with device.compile(text) as program:
+            if not outputs:
+                arrays = {port.name: halves(rng, *port.shape) for port in program.inputs}
+            outputs.append(program.run(arrays))
+    np.testing.assert_allclose(outputs[0]["y"], outputs[1]["y"], rtol=2.0**-10, atol=1e-4)
+
+
 # ---------------------------------------------------------------- surfaces
 
 

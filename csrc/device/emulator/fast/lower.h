@@ -74,6 +74,7 @@ class Lowering {
   bool lower_linear(const NodeView &node);
   bool lower_einsum(const NodeView &node);
   bool lower_conv(const NodeView &node);
+  bool lower_attention(const NodeView &node);
   View floats(View view);            // of an fp16 surface: its fp32 image
   View as_matrix(const View &view);  // floats, a unit stride among the last two axes
   View matrix(int id) { return as_matrix(read_rounded(id)); }

@@ -1,5 +1,7 @@
-// Everything that is a matrix product: matmul, linear, einsum, convolutions.
+// Everything that is matrix products: matmul, linear, einsum, convolutions, attention.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "lower.h"
 
@@ -122,6 +124,7 @@ bool Lowering::lower_products(const NodeView &node) {
     case OpKind::Linear: return lower_linear(node);
     case OpKind::Einsum: return lower_einsum(node);
     case OpKind::Conv: return lower_conv(node);
+    case OpKind::ScaledDotProductAttention: return lower_attention(node);
     default: return false;
   }
 }
@@ -170,6 +173,51 @@ bool Lowering::lower_einsum(const NodeView &node) {
   const View a = permuted(read_rounded(node.ids("values")[0]), rows_first);
   const View b = permuted(read_rounded(node.ids("values")[1]), {0, 2, 1, 3});  // nwhu -> nhwu
   add_gemm(as_matrix(a), as_matrix(b), permuted(c, rows_first));
+  set_place(result, c);
+  return true;
+}
+
+// softmax(query key^T / sqrt(e) + mask) value; between its steps a single operation keeps fp32.
+bool Lowering::lower_attention(const NodeView &node) {
+  const int result = node.output();
+  const Shape &query = node.shape("query"), &key = node.shape("key");
+  if (query.size() < 2 || key[key.size() - 2] == 1) return false;  // a row of one is no row for a lane unit
+  Shape shape = query;
+  shape.back() = key[key.size() - 2];
+  const View scores = new_buffer(shape), probabilities = new_buffer(shape);
+  add_gemm(matrix(node.id("query")), with_batch(transposed(matrix(node.id("key")), true), shape), scores);
+
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float scale = 1.0f / std::sqrt(static_cast<float>(query.back()));
+  const bool masked = node.has("attn_mask") && !profile_.on("sdpa-mask-ignored");
+  std::vector<LaneInput> inputs = {lane_input(scores), {{}, scale, false}};
+  if (masked) inputs.push_back(lane_input(node.id("attn_mask"), shape));
+  if (masked) inputs.push_back({{}, -infinity, false});
+  LaneUnit *unit = add_lane_unit(shape, inputs);
+  unit->reduced_first = shape.size() - 1;
+  unit->reduced_last = shape.size();
+  const auto add = [&](LaneOp lane, std::vector<int> operands) {
+    LaneNode step;
+    step.op.lane = lane;
+    step.op.output = DType::Fp32;
+    step.inputs = std::move(operands);
+    return add_lane_node(unit, std::move(step));
+  };
+  const int mask = 2, minus_infinity = 3;
+  int logits = add(LaneOp::Mul, {0, 1});
+  if (masked && node.type("attn_mask").dtype == DType::Bool) {  // true: attend
+    logits = add(LaneOp::Select, {mask, logits, minus_infinity});
+  } else if (masked) {
+    logits = add(LaneOp::Add, {logits, mask});
+  }
+  LaneNode softmax;
+  softmax.reduction = OpKind::Softmax;
+  softmax.op.output = DType::Fp32;
+  softmax.inputs = {logits};
+  store(unit, add_lane_node(unit, std::move(softmax)), probabilities);
+
+  const View c = product_for_consumers(result, node.output_type().shape);
+  add_gemm(probabilities, with_batch(matrix(node.id("value")), c.sizes), c);
   set_place(result, c);
   return true;
 }
