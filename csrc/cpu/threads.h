@@ -24,14 +24,31 @@ void anecpu_parallel_for(size_t count, size_t grain, void (*body)(void *context,
 #endif
 #pragma GCC visibility pop
 #ifdef __cplusplus
-#include <type_traits>
-/* parallel_for(n, grain, [&](size_t begin, size_t end) { ... }) */
+#include <exception>
+#include <mutex>
+/* parallel_for(n, grain, [&](size_t begin, size_t end) { ... }). The first exception that a body throws, on whichever
+ * thread, is thrown again here when all pieces are over; the pool itself knows no exceptions. */
 template <class Body>
 void parallel_for(size_t count, size_t grain, Body &&body) {
-  using B = std::remove_reference_t<Body>;
+  struct Job {
+    Body &body;
+    std::mutex mutex;
+    std::exception_ptr failure;
+  };
+  Job job{body, {}, {}};
   anecpu_parallel_for(
-      count, grain, [](void *context, size_t begin, size_t end) { (*static_cast<B *>(context))(begin, end); },
-      const_cast<void *>(static_cast<const void *>(&body)));
+      count, grain,
+      [](void *context, size_t begin, size_t end) {
+        Job &job = *static_cast<Job *>(context);
+        try {
+          job.body(begin, end);
+        } catch (...) {
+          const std::lock_guard<std::mutex> lock(job.mutex);
+          if (!job.failure) job.failure = std::current_exception();
+        }
+      },
+      &job);
+  if (job.failure) std::rethrow_exception(job.failure);
 }
 #endif
 #endif

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <new>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -55,6 +56,24 @@ TEST(many_short_jobs_back_to_back) {
     parallel_for(8, 1, [&](size_t begin, size_t end) { total.fetch_add(end - begin, std::memory_order_relaxed); });
   }
   CHECK_EQ(total.load(), 8u * 20000u);
+}
+
+TEST(an_exception_of_a_body_reaches_the_caller) {
+  for (const int threads : {1, 2, 8}) {
+    const WithThreads with(threads);
+    for (size_t bad = 0; bad < 64; ++bad) {
+      bool caught = false;
+      try {
+        parallel_for(64, 1, [&](size_t begin, size_t end) {
+          if (begin <= bad && bad < end) throw std::bad_alloc();
+        });
+      } catch (const std::bad_alloc &) {
+        caught = true;
+      }
+      CHECK(caught);
+    }
+    check_coverage(1000, 1);  // the pool is as before
+  }
 }
 
 TEST(plain_writes_of_bodies_are_seen_by_the_caller) {
