@@ -16,6 +16,7 @@ imported when the first array moves.
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,15 +146,15 @@ class Surface:
         """``with surface.lock(write=True) as view: ...``. Read locks nest; a write lock is exclusive."""
         return Lock(self._native, write)
 
-    def write(self, array: npt.ArrayLike, *, offset: int = 0, row_stride: int | None = None) -> None:
+    def write(
+        self, array: npt.NDArray[Any] | np.floating[Any], *, offset: int = 0, row_stride: int | None = None
+    ) -> None:
         """Write a float32 or float16 array of any strides, rounded to the surface's elements.
 
         The last axis is a row; all others together number the rows. Element (r, c) goes to element
         ``offset + r * row_stride + c`` of the surface; by default rows stand close together.
         """
-        _block_argument("offset", offset)
-        _block_argument("row_stride", row_stride)
-        self._native.write(array, offset, row_stride)
+        self._native.write(array, _whole("offset", offset), _row_stride(row_stride))
 
     def read(
         self,
@@ -171,18 +172,17 @@ class Surface:
         """
         import numpy as np
 
-        _block_argument("rows", rows)
-        _block_argument("columns", columns)
-        _block_argument("offset", offset)
-        _block_argument("row_stride", row_stride)
+        rows, columns = _whole("rows", rows), _whole("columns", columns)
         shape = (columns, rows) if transposed else (rows, columns)
         if rows * columns > self.nbytes:  # before memory is taken for it
             raise SurfaceError(f"a block of {rows} x {columns} does not fit a surface of {self.nbytes} bytes")
         if out is None:
             out = np.empty(shape, np.float32)
+        elif not isinstance(out, np.ndarray):
+            raise ArgumentError(f"out is {_kind_of(out)}; expected a float32 or float16 array")
         elif out.shape != shape:
             raise ArgumentError(f"out has shape {out.shape}; expected {shape}")
-        self._native.read(out.T if transposed else out, offset, row_stride)
+        self._native.read(out.T if transposed else out, _whole("offset", offset), _row_stride(row_stride))
         return out
 
 
@@ -232,16 +232,16 @@ class Program:
 
     def request(self, inputs: Mapping[str, Surface], outputs: Mapping[str, Surface]) -> Request:
         """Bind every input and output by name, each exactly once."""
-        return Request(
-            self._native.request(
-                {name: surface._native for name, surface in inputs.items()},
-                {name: surface._native for name, surface in outputs.items()},
-            )
-        )
+        return Request(self._native.request(_bindings("inputs", inputs), _bindings("outputs", outputs)))
 
     def request_positional(self, inputs: Sequence[Surface], outputs: Sequence[Surface]) -> Request:
         """Bind in device order without checking sizes: for probes of the hardware's own behaviour."""
-        return Request(self._native.request_positional([s._native for s in inputs], [s._native for s in outputs]))
+        return Request(
+            self._native.request_positional(
+                [_native_surface(f"input {i}", surface) for i, surface in enumerate(inputs)],
+                [_native_surface(f"output {i}", surface) for i, surface in enumerate(outputs)],
+            )
+        )
 
     def run(self, arrays: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
         """Evaluate once on arrays of the ports' shapes and return the outputs in their own dtypes.
@@ -274,7 +274,8 @@ class Device:
         return self._handle
 
     def close(self) -> None:
-        """Give up this handle. Programs, surfaces and requests that are still held keep working."""
+        """Give up this handle. Programs, surfaces and requests that are still held keep working, but nothing new can be
+        made, nor ``Program.run`` be called, which makes surfaces."""
         self._handle = None
 
     def __enter__(self) -> Device:
@@ -297,17 +298,19 @@ class Device:
         """
         if isinstance(text, (str, bytes)):
             mil, files = text, blobs or {}
+        elif not (hasattr(text, "text") and hasattr(text, "blobs")):
+            raise ArgumentError(f"the text is {_kind_of(text)}; expected str, bytes or an object with text and blobs")
         elif blobs is None:
             mil, files = text.text, text.blobs
         else:
             raise ArgumentError("the program object brings its own blobs: leave `blobs` out")
         mil = mil.encode() if isinstance(mil, str) else mil
-        return Program(self, _device.compile(self._native, mil, dict(files), label), label)
+        label = _text("label", label)
+        return Program(self, _device.compile(self._native, mil, _blob_files(files), label), label)
 
     def surface(self, nbytes: int) -> Surface:
         """A zeroed surface of so many bytes."""
-        _block_argument("nbytes", nbytes)
-        return Surface(self._native.surface(nbytes))
+        return Surface(self._native.surface(_whole("nbytes", nbytes)))
 
     def surface_for(self, port: Port) -> Surface:
         """A zeroed surface that fits a port."""
@@ -322,8 +325,8 @@ class Device:
 
         ``"compile"``, ``"load"``, ``"evaluate"``, ``"stall"``; ``"clear"`` forgets all of them.
         """
-        _block_argument("after", after)
-        self._native.inject_fault(_one_of("fault", fault, _FAULTS), after, _milliseconds("seconds", seconds))
+        milliseconds = _milliseconds("seconds", seconds)
+        self._native.inject_fault(_one_of("fault", fault, _FAULTS), _whole("after", after), milliseconds)
 
 
 def open(
@@ -353,22 +356,20 @@ def open(
     watchdog_s      an evaluation that takes longer poisons the device; None: wait for ever
     temp_dir        real ANE: where program directories go
     """
-    kind, _, named = kind.partition(":")
+    kind, _, named = _text("kind", kind).partition(":")
+    profile = _text("profile", profile or "")
     if named and profile and named != profile:
         raise ArgumentError(f"two profiles: {named!r} in the kind and profile={profile!r}")
-    for name, budget in (("live_budget", live_budget), ("compile_budget", compile_budget)):
-        if not 1 <= budget < 2**32:
-            raise ArgumentError(f"{name} is {budget}; it must be at least 1")
     return Device(
         _device.open(
             _one_of("kind", kind, _KINDS),
-            named or profile or "",
+            named or profile,
             _one_of("executor", executor, _EXECUTORS),
             fp32,
             allow_unproven,
             _switches(rules or {}),
-            live_budget,
-            compile_budget,
+            _whole("live_budget", live_budget, 1, 2**32 - 1),
+            _whole("compile_budget", compile_budget, 1, 2**32 - 1),
             _NO_WATCHDOG if watchdog_s is None else max(1, _milliseconds("watchdog_s", watchdog_s)),
             os.fspath(temp_dir) if temp_dir else "",
         )
@@ -410,28 +411,76 @@ def rule_table() -> dict[str, Any]:
     return table
 
 
+def _kind_of(value: object) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ArgumentError(f"{what} is {_kind_of(value)}; expected str")
+    return value
+
+
 def _one_of(what: str, value: str, known: Mapping[str, int]) -> int:
     if value not in known:
         raise ArgumentError(f"{what} is {value!r}; it must be one of {', '.join(map(repr, known))}")
     return known[value]
 
 
-def _block_argument(name: str, value: int | None) -> None:
-    if value is not None and not 0 <= value < 2**63:
-        raise ArgumentError(f"{name} is {value}; it must not be negative")
+def _whole(what: str, value: int, least: int = 0, most: int = 2**63 - 1) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"{what} is {value!r}; it must be a whole number") from None
+    if not least <= number <= most:
+        raise ArgumentError(f"{what} is {number}; it must be {least} to {most}")
+    return number
 
 
-def _milliseconds(name: str, seconds: float) -> int:
-    if not 0 <= seconds < _NO_WATCHDOG / 1000:
-        raise ArgumentError(f"{name} is {seconds}; it must be a number of seconds, not negative")
+def _row_stride(value: int | None) -> int | None:
+    return None if value is None else _whole("row_stride", value)
+
+
+def _milliseconds(what: str, seconds: float) -> int:
+    most = (_NO_WATCHDOG - 1) // 1000
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds <= most:
+        raise ArgumentError(f"{what} is {seconds!r}; it must be 0 to {most} seconds")
     return round(seconds * 1000)
 
 
 def _switches(rules: Mapping[str, bool | int | float]) -> str:
-    def setting(value: bool | int | float) -> str:
-        return ("on" if value else "off") if isinstance(value, bool) else repr(value)
+    def setting(name: str, value: bool | int | float) -> str:
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        if not isinstance(value, (int, float)):
+            raise ArgumentError(f"rule {name!r} is set to {value!r}; expected True, False or a number")
+        return repr(value)
 
-    return ",".join(f"{name}={setting(value)}" for name, value in rules.items())
+    return ",".join(f"{name}={setting(name, value)}" for name, value in rules.items())
+
+
+def _blob_files(blobs: Mapping[str, Any]) -> dict[str, Any]:
+    files = dict(blobs)
+    for path, data in files.items():
+        if not isinstance(path, str):
+            raise ArgumentError(f"a blob is named {path!r}; expected its path in the text, a str")
+        try:
+            memoryview(data).release()
+        except TypeError:
+            raise ArgumentError(f"blob {path!r} is {_kind_of(data)}; expected a whole file as bytes") from None
+    return files
+
+
+def _native_surface(what: str, surface: Surface) -> _device.Surface:
+    if not isinstance(surface, Surface):
+        raise ArgumentError(f"{what} is bound to a value {_kind_of(surface)}; expected a Surface")
+    return surface._native
+
+
+def _bindings(side: str, surfaces: Mapping[str, Surface]) -> dict[str, _device.Surface]:
+    if not isinstance(surfaces, Mapping):
+        raise ArgumentError(f"{side} is {_kind_of(surfaces)}; expected a dict from port names to surfaces")
+    return {_text("a port's name", name): _native_surface(repr(name), s) for name, s in surfaces.items()}
 
 
 def _elements(port: Port, view: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:

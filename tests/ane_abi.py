@@ -73,8 +73,9 @@ class Library:
 
     def open(self, **options: Any) -> Device:
         """A device of this library's kind; budgets are lifted unless they are the subject."""
-        options = {"live_budget": UNLIMITED, "compile_budget": UNLIMITED, "profile": b"exact", **options}
-        options.setdefault("kind", self.kind)
+        options = {"kind": self.kind, "live_budget": UNLIMITED, "compile_budget": UNLIMITED, **options}
+        if options["kind"] != REAL:
+            options.setdefault("profile", b"exact")
         record = self.ffi.new("ane_options *", {"struct_size": self.ffi.sizeof("ane_options")})
         keep = []
         for name, value in options.items():

@@ -75,10 +75,16 @@ def test_options_are_checked(library: Library):
         library.open(struct_size=8)
     with fails(abi.BAD_ARGUMENT, "executor"):
         library.open(executor=7)
-    with fails(abi.BAD_ARGUMENT, "fp32"):
-        library.open(kind=abi.REAL, fp32=True)
     with fails(abi.BAD_ARGUMENT, "no-such-profile", "m4"):
         library.open(kind=abi.EMULATOR, profile=b"no-such-profile")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("profile", b"exact"), ("executor", 1), ("rules", b"concat=off"), ("fp32", True)]
+)
+def test_the_real_ane_refuses_what_only_the_emulator_can(library: Library, option: str, value: object):
+    with fails(abi.BAD_ARGUMENT, f"`{option}` is an option of the emulator"):
+        library.open(kind=abi.REAL, **{option: value})
 
 
 def test_null_pointers_are_refused(library: Library, device: Device):

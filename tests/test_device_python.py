@@ -72,6 +72,16 @@ def test_profile_in_the_kind_or_beside_it():
         ({"compile_budget": -1}, "compile_budget is -1"),
         ({"watchdog_s": -1}, "watchdog_s is -1"),
         ({"kind": "ane", "fp32": True}, "fp32"),
+        ({"kind": "ane:m4"}, "`profile` is an option of the emulator"),
+        ({"kind": "ane", "executor": "audit"}, "`executor`"),
+        ({"kind": "ane", "rules": {"axis-limit": 5}}, "`rules`"),
+        ({"kind": None}, "kind is None; expected str"),
+        ({"profile": 4}, "profile is of type int"),
+        ({"live_budget": 1.5}, "live_budget is 1.5; it must be a whole number"),
+        ({"compile_budget": 2**32}, "it must be 1 to 4294967295"),
+        ({"watchdog_s": 1e9}, "it must be 0 to 4294967 seconds"),
+        ({"watchdog_s": "1"}, "watchdog_s is '1'"),
+        ({"kind": "emulator", "rules": {"border-width": "off"}}, "set to 'off'; expected True, False or a number"),
     ],
 )
 def test_wrong_options_are_value_errors(options: dict[str, object], words: str):
@@ -174,8 +184,27 @@ def test_blobs_are_bytes_like(device: Device):
         device.compile(subtract(), {"@model_path/weights/w.bin": data})  # not referenced: not read
     with pytest.raises(errors.ArgumentError, match=r"'w\.bin' is not contiguous"):
         device.compile(subtract(), {"w.bin": np.zeros(8, np.float32)[::2]})
-    with pytest.raises(TypeError):
-        device.compile(subtract(), {"w.bin": 5})
+    with pytest.raises(errors.ArgumentError, match=r"'w\.bin' is of type str; expected a whole file as bytes"):
+        device.compile(subtract(), {"w.bin": "text"})
+    with pytest.raises(errors.ArgumentError, match="a blob is named 5"):
+        device.compile(subtract(), {5: b"a"})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("text", [None, 5, bytearray(b"program"), ["program"]])
+def test_text_of_another_type(device: Device, text: object):
+    with pytest.raises(errors.ArgumentError, match=r"the text is .*; expected str, bytes or an object with text"):
+        device.compile(text)  # type: ignore[arg-type]
+
+
+def test_what_is_no_surface_is_not_bound(device: Device):
+    compiled = device.compile(subtract("x", "y"))
+    x, y = (device.surface_for(port) for port in compiled.inputs)
+    with pytest.raises(errors.ArgumentError, match="'y' is bound to a value None; expected a Surface"):
+        compiled.request({"x": x, "y": None}, {"z": y})  # type: ignore[dict-item]
+    with pytest.raises(errors.ArgumentError, match="outputs is of type list; expected a dict"):
+        compiled.request({"x": x, "y": y}, [y])  # type: ignore[arg-type]
+    with pytest.raises(errors.ArgumentError, match="input 1 is bound to a value of type ndarray"):
+        compiled.request_positional([x, vector(1)], [y])  # type: ignore[list-item]
 
 
 def test_report_counts_operations(device: Device):
@@ -412,8 +441,10 @@ def test_arrays_that_cannot_be_written(device: Device):
         surface.write(np.zeros((4, 4, 4), np.float32)[:, :3])
     with pytest.raises(errors.ArgumentError, match="aligned"):
         surface.write(np.zeros(17, np.uint8)[1:].view(np.float32))
-    with pytest.raises(TypeError):
-        surface.write([1.0, 2.0])
+    with pytest.raises(errors.ArgumentError, match=r"float32.*list"):
+        surface.write([1.0, 2.0])  # type: ignore[arg-type]
+    with pytest.raises(errors.ArgumentError, match=r"offset is 1\.0; it must be a whole number"):
+        surface.write(np.zeros(4, np.float32), offset=1.0)  # type: ignore[arg-type]
     with pytest.raises(errors.SurfaceError, match="does not fit"):
         surface.write(np.zeros((2, 1024), np.float32))
     with pytest.raises(errors.ArgumentError, match="offset is -1"):
@@ -430,6 +461,10 @@ def test_arrays_that_cannot_be_read_into(device: Device):
         surface.read(2, 3, out=frozen)
     with pytest.raises(errors.SurfaceError, match="does not fit"):
         surface.read(2, 2**60)
+    with pytest.raises(errors.ArgumentError, match="out is of type list"):
+        surface.read(1, 1, out=[0.0])  # type: ignore[arg-type]
+    with pytest.raises(errors.ArgumentError, match="rows is '1'"):
+        surface.read("1", 1)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- processes
@@ -448,6 +483,23 @@ request.run()
 
 def test_exit_with_everything_alive():
     done = run_python(OPEN + "lock = z.lock(); view = lock.__enter__(); import builtins; builtins.keep = globals()")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_exit_while_threads_evaluate():
+    """Daemon threads come back from the device into an interpreter that is being taken down."""
+    done = run_python(
+        OPEN
+        + """
+import threading, time
+def evaluate():
+    while True:
+        request.run()
+for _ in range(3):
+    threading.Thread(target=evaluate, daemon=True).start()
+time.sleep(0.2)
+"""
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -16,15 +16,18 @@ namespace py = pybind11;
 [[noreturn]] void raise(const ane_error &error);
 [[noreturn]] void raise_argument(const std::string &detail);
 
+// Gives the GIL back to a thread that let go of it. Python 3.13 and older end a thread that asks for it while the
+// interpreter is being taken down, by unwinding its stack: objects would be destroyed without the GIL, and one noexcept
+// on the way ends the process. Such a thread sleeps here instead until the process is gone.
+void take_gil(PyThreadState *thread);
+
 // Calls a function of ane.h without the GIL: call([&](ane_error *error) { return ane_evaluate(request, error); })
 template <class Body>
 void call(Body &&body) {
   ane_error error;
-  ane_status status;
-  {
-    py::gil_scoped_release released;
-    status = body(&error);
-  }
+  PyThreadState *thread = PyEval_SaveThread();
+  const ane_status status = body(&error);  // no function of ane.h throws
+  take_gil(thread);
   if (status != ANE_OK) raise(error);
 }
 

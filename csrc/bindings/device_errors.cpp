@@ -1,9 +1,19 @@
-// Errors as exceptions: which class, and how it reads, is decided in anetrain/errors.py.
+// Errors as exceptions: which class, and how it reads, is decided in anetrain/errors.py. And the way back to the GIL.
+#include <unistd.h>
+
 #include <cstring>
 
 #include "device_bindings.h"
 
 namespace anetrain {
+
+void take_gil(PyThreadState *thread) {
+  try {
+    PyEval_RestoreThread(thread);
+  } catch (...) {  // it throws nothing: this is the end of the thread
+    for (;;) pause();
+  }
+}
 
 void raise(const ane_error &error) {
   const py::object make = py::module_::import("anetrain.errors").attr("from_record");

@@ -39,7 +39,10 @@ static py::buffer_info view_buffer(View &view) {
 // A host array for the length of one call.
 class HostArray {
  public:
-  HostArray(const py::buffer &array, bool writable) {
+  HostArray(const py::object &array, bool writable) {
+    if (!PyObject_CheckBuffer(array.ptr()))
+      raise_argument(std::string("a host array must hold float32 or float16 values; this is of type ") +
+                     Py_TYPE(array.ptr())->tp_name);
     const int flags = PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
     if (PyObject_GetBuffer(array.ptr(), &view_, flags) != 0) throw py::error_already_set();
     // The destructor does not run when a constructor throws.
@@ -101,7 +104,7 @@ class HostArray {
   ptrdiff_t row_step_ = 0, column_step_ = 1;
 };
 
-static void write_block(const Surface &surface, const py::buffer &array, size_t offset,
+static void write_block(const Surface &surface, const py::object &array, size_t offset,
                         std::optional<size_t> row_stride) {
   const HostArray host(array, false);
   const ane_block block = host.block(offset, row_stride);
@@ -112,7 +115,7 @@ static void write_block(const Surface &surface, const py::buffer &array, size_t 
   });
 }
 
-static void read_block(const Surface &surface, const py::buffer &array, size_t offset,
+static void read_block(const Surface &surface, const py::object &array, size_t offset,
                        std::optional<size_t> row_stride) {
   const HostArray host(array, true);
   const ane_block block = host.block(offset, row_stride);

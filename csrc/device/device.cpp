@@ -25,12 +25,23 @@ static const ane_backend *real_backend() {
 #endif
 }
 
+// The real ANE cannot do these: asked for by name, they are not ignored. "auto" keeps them for the emulator.
+static const char *emulator_option(const ane_options &options) {
+  if (options.fp32) return "fp32";
+  if (options.profile && *options.profile) return "profile";
+  if (options.executor != ANE_EXECUTOR_FAST) return "executor";
+  if (options.rules && *options.rules) return "rules";
+  return nullptr;
+}
+
 static ane_status choose(const ane_options &options, Choice *choice, ane_error *error) {
   char why[1024] = "";
   switch (options.kind) {
     case ANE_KIND_EMULATOR: *choice = {ane_emulator_backend(), "the emulator was asked for"}; return ANE_OK;
     case ANE_KIND_REAL:
-      if (options.fp32) return ane_fail(error, ANE_BAD_ARGUMENT, "fp32 mode exists only on the emulator");
+      if (const char *option = emulator_option(options))
+        return ane_fail(error, ANE_BAD_ARGUMENT, "`%s` is an option of the emulator; the real ANE has none of it",
+                        option);
       if (!ane_real_available(why, sizeof why))
         return ane_fail(error, ANE_UNAVAILABLE, "no real ANE: %s. Open the emulator instead, or \"auto\"", why);
       *choice = {real_backend(), "the real ANE was asked for"};
