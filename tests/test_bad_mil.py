@@ -195,6 +195,13 @@ MISTAKES = {
 }
 
 
+def test_a_split_into_billions_takes_no_memory(device: Device) -> None:
+    """As many parts as an axis is long, where only one is declared."""
+    statement = "tensor<fp16, [1, 1, 1, 1]> y = split(x = x, num_splits = int32(2147483647), axis = int32(3));"
+    error = refusal(device, program(statement, inputs="tensor<fp16, [1, 1, 1, 2147483647]> x"))
+    assert "at most 4096 parts" in error.detail
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_named_where_they_are(device: Device, name: str) -> None:
     statement, words = MISTAKES[name]
@@ -255,9 +262,9 @@ def test_bad_weight_files(device: Device, name: str) -> None:
 
 
 def test_missing_weight_file(device: Device) -> None:
-    error = refusal(device, SAMPLE, {"@model_path/weights/other.bin": SAMPLE_WEIGHTS})
+    error = refusal(device, SAMPLE, {"@model_path/weights/W.bin": SAMPLE_WEIGHTS})
     assert WEIGHT_PATH in error.detail
-    assert "no such blob" in error.detail
+    assert "no such blob among the 1 given; did you mean '@model_path/weights/W.bin'?" in error.detail
 
 
 @pytest.mark.parametrize("offset", [0, 1, 128, 2**63, 2**64 - 1])

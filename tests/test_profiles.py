@@ -317,7 +317,15 @@ def test_unknown_profile_lists_the_known() -> None:
 
 @pytest.mark.parametrize(
     ("rules", "message"),
-    [({"no-such": True}, "no rule 'no-such'"), ({"concat": 2}, "expected on, off"), ({"axis-limit": 0}, "not 0")],
+    [
+        ({"no-such": True}, "no rule 'no-such'"),
+        ({"concat": 2}, "expected on, off"),
+        ({"axis-limit": 0}, "above 0"),
+        ({"live-program-limit": -1}, "above 0"),
+        ({"program-weight-bytes": 1e30}, "at most 2\\^53"),
+        ({"denormal-flush": 0}, "not 0"),
+        ({"axis-limit": "off"}, "'axis-limit' is set to 'off'; expected True, False or a number"),
+    ],
 )
 def test_wrong_switch(rules: dict[str, bool | float], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

@@ -235,10 +235,14 @@ ane_status ane_program_port(const ane_program *program, bool output, size_t inde
 const char *ane_program_report(ane_program *program) {
   if (!program) return "{}";
   const auto counters = program->device->backend->program_counters;
-  // Never waits: while the program is evaluated, and in a forked child, the counters of the last call stand.
+  // Never waits: while the program is evaluated, in a forked child, and behind a poisoned device, where an evaluation
+  // may still run, the counters of the last call stand.
   const std::unique_lock<std::mutex> turn(program->turn, std::try_to_lock);
-  if (counters && turn.owns_lock())
-    program->report_with_counters =
-        ane::JsonObject().merge(program->report).add_json("counters", counters(program->handle)).text();
+  if (counters && turn.owns_lock() && !program->device->poisoned)
+    (void)ane::guarded(nullptr, [&] {
+      program->report_with_counters =
+          ane::JsonObject().merge(program->report).add_json("counters", counters(program->handle)).text();
+      return ANE_OK;
+    });
   return program->report_with_counters.empty() ? program->report.c_str() : program->report_with_counters.c_str();
 }

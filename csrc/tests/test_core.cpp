@@ -123,6 +123,7 @@ TEST(every_allocation_may_fail) {
     ane_status status = d.open();
     if (status == ANE_OK) status = d.build();
     if (status == ANE_OK) status = ane_evaluate(d.request, &d.error);
+    if (status == ANE_OK) CHECK(strstr(ane_program_report(d.program), "operations") != nullptr);
     allocations_left = -1;
     finished = status == ANE_OK;
     if (finished) break;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "../../cpu/fp16.h"
+#include "../names.h"
 #include "errors.h"
 #include "lexer.h"
 #include "rules.h"
@@ -213,8 +214,10 @@ ConstantPtr BlobReader::read(const BlobReference &reference, const Type &type, S
   const Place place(reference, pos);
   const auto found = files_.find(reference.path);
   if (found == files_.end()) {
-    place.invalid(format("there is no such blob among the %zu given; pass it with the program under this very path",
-                         files_.size()));
+    std::vector<std::string> given;
+    for (const auto &[path, file] : files_) given.push_back(path);
+    place.invalid(format("there is no such blob among the %zu given", files_.size()) +
+                  did_you_mean(reference.path, given) + "; pass it with the program under this very path");
   }
   const BlobView &file = found->second;
   check_file(file, place);

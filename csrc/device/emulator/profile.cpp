@@ -7,6 +7,7 @@
 #include <locale>
 #include <sstream>
 #include <stdexcept>
+#include <string_view>
 
 #include "../json.h"
 #include "../names.h"
@@ -26,6 +27,7 @@ const BuiltinProfile kBuiltin[] = {
 };
 
 constexpr int kDeepestBase = 4;
+constexpr double kLargestNumber = 0x1p53;  // of a rule: whole numbers up to it are exact, and sizes hold them
 
 const char *builtin_text(const std::string &name) {
   for (const BuiltinProfile *profile = kBuiltin; profile->name; ++profile)
@@ -133,17 +135,20 @@ void Profile::set_rule(const std::string &name, const std::string &value, const 
     for (const RuleSpec &known : all_rules()) names.push_back(known.name);
     bad_argument(origin + ": there is no rule '" + name + "'" + name_help(name, names));
   }
-  const bool counts = *rule->value_unit != 0;
+  const bool counts = *rule->value_unit != 0, may_be_negative = std::string_view(rule->value_unit) == "power of two";
   double number = 0;
   if (value == "on") {
     rules_[name] = rule->number;
   } else if (value == "off") {
     rules_.erase(name);
-  } else if (counts && parse_number(value, &number) && number != 0) {
+  } else if (counts && parse_number(value, &number) && number != 0 && std::fabs(number) <= kLargestNumber &&
+             (number > 0 || may_be_negative)) {
     rules_[name] = number;
   } else {
     bad_argument(origin + ": rule '" + name + "' is set to '" + value + "'; expected on, off" +
-                 (counts ? std::string(" or a number (") + rule->value_unit + ", not 0)" : ""));
+                 (counts ? std::string(" or a number (") + rule->value_unit +
+                               (may_be_negative ? ", not 0)" : ", above 0 and at most 2^53)")
+                         : ""));
   }
 }
 

@@ -1,6 +1,7 @@
 // Operations that move elements: join, cut, reshape, reorder, repeat, pad.
 #include <algorithm>
 
+#include "../limits.h"
 #include "shape_rules.h"
 
 namespace ane {
@@ -50,8 +51,10 @@ std::vector<int64_t> split_sizes(const NodeView &node, int64_t length) {
   if (!node.has("split_sizes")) {
     if (!node.has("num_splits")) wrong_argument(node, "num_splits", "is missing; expected num_splits or split_sizes");
     const int64_t count = node.integer("num_splits");
-    if (count < 1 || length % count != 0)
-      wrong_argument(node, "num_splits", format("is %lld; expected a divisor of %lld", text(count), text(length)));
+    if (count < 1 || length % count != 0 || count > static_cast<int64_t>(limits::kOperands))
+      wrong_argument(node, "num_splits",
+                     format("is %lld; expected a divisor of %lld, and at most %zu parts", text(count), text(length),
+                            limits::kOperands));
     return std::vector<int64_t>(static_cast<size_t>(count), length / count);
   }
   const std::vector<int64_t> sizes = node.integers("split_sizes");
