@@ -94,7 +94,7 @@ TEST(products) {
   for (const int threads : {1, 2, 3}) {
     const WithThreads with(threads);
     for_every_case(
-        {{1, 1, 1}, {1, 7, 5}, {7, 1, 5}, {17, 33, 9}, {64, 64, 64}, {5, 300, 128}, {300, 5, 128}, {129, 65, 257}},
+        {{1, 1, 1}, {1, 7, 5}, {7, 1, 5}, {17, 33, 9}, {64, 64, 64}, {129, 65, 257}, {9, 1100, 120}, {1100, 9, 120}},
         [](const Case &p) {
           Matrices s(p, 1, 1, 1);
           const std::vector<float> before = s.c;
