@@ -12,7 +12,7 @@ import pytest
 
 from tests import ane_abi as abi
 from tests.ane_abi import ROOT, Device, Failure, Library, Surface
-from tests.programs import subtract, two_outputs
+from tests.programs import program, subtract, tensor, two_outputs
 
 ENGINE_DOMAIN = "com.apple.appleneuralengine"
 COMPILER_DOMAIN = "com.apple.appleneuralengine.compiler"
@@ -118,6 +118,16 @@ def test_port_index_is_checked(device: Device):
     program = device.compile(subtract())
     with fails(abi.BAD_ARGUMENT, "input 2"):
         device.library.check(device.c.ane_program_port, program.pointer, False, 2, device.ffi.new("ane_port *"))
+
+
+def test_names_inside_a_program_may_be_longer_than_those_of_ports(device: Device):
+    inside = "v" * 300
+    text = program(
+        [f"{tensor()} x"],
+        [f"{tensor()} {inside} = add(x = x, y = x)", f"{tensor()} z = add(x = {inside}, y = x)"],
+        ["z"],
+    )
+    assert device.compile(text).names(True) == ["z"]
 
 
 def test_report_names_the_program(device: Device):
