@@ -1,5 +1,5 @@
-// Fuzzer: any bytes as MIL text -> a DeviceError or a graph; then every compile-time rule, and the reference and fast
-// executors where the graph is tiny. Anything else (a crash, another exception, a leak) is a finding.
+// Fuzzer: any bytes as MIL text -> a DeviceError or a graph; then every compile-time rule, and all executors where
+// the graph is tiny. Anything else (a crash, another exception, a leak) is a finding.
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -95,6 +95,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         const ExecutorOptions executor_options{&profile};
         execute(*make_reference_executor(graph, executor_options), *graph);
         execute(*make_fast_executor(graph, executor_options), *graph);
+        execute(*make_audit_executor(graph, executor_options), *graph);
       }
       check_each_rule(*graph);
     } catch (const DeviceError &) {
