@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "csrc"))
-from native_build import AVX2, AVX512, COMMON, LANGUAGE, embed_profiles  # noqa: E402
+from native_build import AVX2, AVX512, COMMON, LANGUAGE, WARNINGS, embed_profiles  # noqa: E402
 
 STUBS = ROOT / "scripts" / "macos_stubs"
 LIBCXX = Path("/usr/lib/llvm-19")
@@ -86,16 +86,10 @@ def compile_for_mac(source: Path, own_flags: list[str], csrc: Path, arch: str, w
     target = work / arch / source.relative_to(csrc).with_suffix(source.suffix + ".o")
     target.parent.mkdir(parents=True, exist_ok=True)
     defines = ['-DANETRAIN_VERSION="0"', "-DANETRAIN_ACCELERATE", *(["-DANETRAIN_APPLE"] if arch == "arm64" else [])]
-    flags = [
-        *COMMON,
-        "-Wall",
-        "-Wextra",
-        "-Wundeclared-selector",
-        "-Werror",
-        f"-I{csrc}",
-        f"-I{work / 'generated'}",
-        *defines,
-    ]
+    # Nothing is run, so nothing is optimised; and the common flags are written for gcc too.
+    quick = ["-O0", "-g0", "-Wno-unknown-warning-option"]
+    flags = [*COMMON, *WARNINGS, *quick, "-Wundeclared-selector", "-Werror"]
+    flags += [f"-I{csrc}", f"-I{work / 'generated'}", *defines]
     command = [COMPILERS[source.suffix], "-target", f"{arch}-apple-macos{TARGET_VERSION}", *own_flags, *flags]
     command += [*system_flags(source), "-c", str(source), "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -124,6 +118,8 @@ def link(objects: list[Path], arch: str, work: Path) -> str:
     if arch == "arm64":
         lists += [STUBS / "Foundation" / "Foundation.tbd", STUBS / "IOSurface" / "IOSurface.tbd"]
         lists += [STUBS / "objc" / "libobjc.tbd"]
+    else:
+        lists += [STUBS / "clang_rt" / "libclang_rt.tbd"]
     command = ["ld64.lld-19", "-arch", arch, "-platform_version", "macos", TARGET_VERSION, TARGET_VERSION, "-dylib"]
     command += ["--error-limit=0"]
     command += ["-o", str(work / f"libanetrain-{arch}.dylib"), *map(str, objects), *map(str, lists)]

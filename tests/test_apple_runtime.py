@@ -82,6 +82,19 @@ def run_difference(device: Device) -> float:
     return float(surfaces["z"].read(1, 32)[0, 7])
 
 
+def attention(device: Device, mask: bytes) -> bytes:
+    """The golden attention program on fixed random inputs: the bytes of its output."""
+    text = (ROOT / "tests" / "golden" / "attention_A.mil").read_text()
+    made = device.compile(text, {"@model_path/weights/mask.bin": mask})
+    random = np.random.default_rng(7)
+    names = ["a_q", "b_k", "c_v"]
+    surfaces = {name: device.surface(2 * 64 * 32) for name in [*names, "y"]}
+    for name in names:
+        surfaces[name].write(random.normal(size=(64, 32)).astype(np.float32))
+    made.request({name: surfaces[name] for name in names}, {"y": surfaces["y"]}).run()
+    return surfaces["y"].read(64, 32).tobytes()
+
+
 def run_and_unload(device: Device) -> None:
     run_difference(device)
     for handle in device.library.made:
@@ -89,16 +102,20 @@ def run_and_unload(device: Device) -> None:
             handle.unload()
 
 
+def blob(values: np.ndarray) -> bytes:
+    """One fp16 tensor as a blob file."""
+    halves = values.astype(np.float16).tobytes()
+    header = np.array([1, 2, *[0] * 14], np.uint32).tobytes()
+    return header + np.array([0xDEADBEEF, 1, len(halves), 0, 128, *[0] * 11], np.uint32).tobytes() + halves
+
+
 def weighted() -> tuple[str, dict[str, bytes]]:
     """z = x + w with w in a blob of its own."""
-    halves = np.arange(32, dtype=np.float16).tobytes()
-    header = np.array([1, 2, *[0] * 14], np.uint32).tobytes()
-    record = np.array([0xDEADBEEF, 1, len(halves), 0, 128, *[0] * 11], np.uint32).tobytes()
     t = tensor()
     path, offset = f'path = tensor<string, []>("{BLOB_PATH}")', "offset = tensor<uint64, []>(64)"
     constant = f'{t} w = const()[name = tensor<string, []>("w"), val = {t}(BLOBFILE({path}, {offset}))];'
     text = program([f"{t} x"], [f"{t} z = add(x = x, y = w)"], ["z"])
-    return text.replace(") {\n", ") {\n    " + constant + "\n", 1), {BLOB_PATH: header + record + halves}
+    return text.replace(") {\n", ") {\n    " + constant + "\n", 1), {BLOB_PATH: blob(np.arange(32))}
 
 
 # ---------------------------------------------------------------- is there an engine?
@@ -186,6 +203,13 @@ def test_auto_falls_back_when_the_self_test_fails(fake: FakeLibrary) -> None:
 def test_what_is_optional_may_be_missing(fake: FakeLibrary, name: str) -> None:
     fake.hide(name)
     assert run_difference(fake.open()) == 5
+
+
+def test_results_are_those_of_the_emulator_bit_for_bit(fake: FakeLibrary) -> None:
+    mask = blob(np.triu(np.full((32, 32), -1e4), 1))
+    results = {kind: attention(fake.open(kind=kind), mask) for kind in (abi.REAL, abi.EMULATOR)}
+    assert len(set(results.values())) == 1
+    assert np.frombuffer(results[abi.REAL], np.float32).std() > 0.1
 
 
 # ---------------------------------------------------------------- every way to fail
