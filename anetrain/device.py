@@ -106,7 +106,8 @@ class Lock:
     """A lock on a surface; entering gives its bytes as a ``uint8`` array.
 
     ``view.view(numpy.float16)`` shows them as elements. After the lock is closed the array may still be looked at, but
-    it is read-only and what it shows is whatever the surface holds by then.
+    it is read-only and what it shows is whatever the surface holds by then. Do not keep arrays made from it inside the
+    block: numpy leaves those writable, and the device does not see what is written through them later.
     """
 
     def __init__(self, surface: _device.Surface, write: bool) -> None:
