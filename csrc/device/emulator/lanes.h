@@ -63,7 +63,7 @@ using DoubleLanes = typename detail::Lanes<F>::Double;
 template <class F>
 using LongLanes = typename detail::Lanes<F>::Long;
 
-// ---- moving bits ----------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- moving bits
 
 template <class To, class From>
 ANE_LANE To bit_cast(const From &from) {
@@ -125,11 +125,10 @@ template <class I>
 ANE_LANE I add_bits(I a, std::type_identity_t<int32_t> b)
   requires(!std::is_same_v<I, int32_t>)
 {
-  return a + b;
+  return add_bits(a, I{} + b);
 }
 
-// ---- arithmetic the language has no operator for
-// ---------------------------------------------------------------------
+// ---------------------------------------------------------------- arithmetic the language has no operator for
 
 #if defined(__AVX512F__)
 // GCC 12 warns of the unmasked intrinsics' "undefined" operand; with a constant mask they are the same instructions.
@@ -311,7 +310,7 @@ ANE_LANE F lookup32(const float *table, IntLanes<F> index) {
   }
 }
 
-// ---- fp16 -----------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- fp16
 
 namespace detail {
 // Without conversion instructions. NaN keeps the payload bits fp16 has room for, quieted.

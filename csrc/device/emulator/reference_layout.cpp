@@ -68,8 +68,7 @@ void saturate_width(const NodeRun &run) {
     if (std::fabs(out[i]) > limit) out[i] = std::copysign(vmath::kInfinity, out[i]);
 }
 
-// ---- join and cut
-// ----------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- join and cut
 
 // Writes x into every `count`-th place of the output, from `first` on, along `axis`; x has `length` places there.
 struct Part {
@@ -153,8 +152,7 @@ void run_slice(const NodeRun &run) {
   saturate_width(run);
 }
 
-// ---- order and repetition
-// --------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- order and repetition
 
 void run_transpose(const NodeRun &run) {
   const Shape &x = run.shape("x");
@@ -204,8 +202,7 @@ void run_crop(const NodeRun &run) {
   gather(run.in("x"), x, places, 0, run.out());
 }
 
-// ---- channels and pixels
-// ---------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- channels and pixels
 
 // Between [N, C f^2, H, W] and [N, C, H f, W f]. `channel_first`: the deep channel is c f^2 + i f + j (pixel_shuffle),
 // else (i f + j) C + c (depth_to_space); i and j are the place in the f x f block.

@@ -26,8 +26,7 @@ ANE_LANE F polynomial(F x, const float (&coefficients)[N]) {
   return sum;
 }
 
-// ---- exponentials
-// ----------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- exponentials
 
 // (e^r - 1 - r) / r^2 for |r| <= ln(2) / 2
 inline constexpr float kExpTail[] = {0.49999994f, 0.166665211f, 0.041668389f, 0.00836874545f, 0.00138145371f};
@@ -107,8 +106,7 @@ ANE_LANE F tanh(F x) {
   return copysign(grown / (grown + 2.0f), x);
 }
 
-// ---- logarithms
-// ------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- logarithms
 
 // (log(1 + f) - f + f^2 / 2) / f^3 for 1 + f in [sqrt(1/2), sqrt(2)]
 inline constexpr float kLogTail[] = {0.333333313f, -0.250008196f, 0.200012267f, -0.166233569f,
@@ -169,8 +167,7 @@ ANE_LANE F softplus(F x) {
   return positive + log1p(exp(-abs(x)));
 }
 
-// ---- powers
-// ----------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- powers
 
 // log2 of a positive, finite float, good to 1e-10.
 template <class F>
@@ -222,8 +219,7 @@ ANE_LANE F pow(F x, F y) {
   return select(y == 0.0f, 1.0f, select(x == 1.0f, 1.0f, result));
 }
 
-// ---- circular functions
-// ------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- circular functions
 
 // (sin r - r) / r^3 and (cos r - 1 + r^2 / 2) / r^4 in r^2, for |r| <= pi / 4
 inline constexpr float kSinTail[] = {-0.166666552f, 0.00833215564f, -0.00019514632f};
@@ -274,8 +270,7 @@ ANE_LANE F atan(F x) {
   return copysign(offset + fma(square * r, polynomial(square, kAtanTail), r), x);
 }
 
-// ---- error function
-// ----------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- error function
 
 // erf(x) / x in x^2 for |x| <= 0.85
 inline constexpr float kErfSmall[] = {1.12837923f,    -0.376126379f,    0.112837479f,   -0.0268625133f,
@@ -305,8 +300,7 @@ ANE_LANE F erf(F x) {
   return copysign(select(magnitude < 0.85f, small, large), x);
 }
 
-// ---- gelu
-// --------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------- gelu
 
 // x Phi(x) = x erfc(-x / sqrt 2) / 2, without cancellation for negative x.
 template <class F>
