@@ -36,8 +36,8 @@ Pair = tuple[Timed, Timed]  # ours, the peer's
 
 THREADS = 2
 PAIRS = 10
-ROUND_S = 0.02  # a round of a side repeats its call for about this long
-REST_S = 0.05  # OpenBLAS's threads spin for up to 30 ms after their work
+TURN_S = 0.02  # a turn repeats its call for about this long
+REST_S = 0.15  # OpenBLAS's threads spin for about 100 ms after their work, into the other's turn
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -54,24 +54,40 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """Seconds per call among the calls of one turn."""
+
+    shortest_s: float
+    median_s: float
+
+
+def shortest(turns: Sequence[Turn]) -> float:
+    return min(turn.shortest_s for turn in turns)
+
+
+def median(turns: Sequence[Turn]) -> float:
+    return statistics.median(turn.median_s for turn in turns)
+
+
+@dataclass(frozen=True)
 class Result:
     name: str
     peer: str | None
-    ours_s: list[float] = field(repr=False)  # seconds per call, one for each round
-    peer_s: list[float] = field(repr=False)
+    turns: list[Turn] = field(repr=False)
+    peer_turns: list[Turn] = field(repr=False)
     at_least: float | None
     at_most_s: float | None
 
-    def ratio(self, of: Callable[[Sequence[float]], float]) -> float | None:
-        """How many times faster ours is, by minima (`min`) or medians (`statistics.median`)."""
-        return of(self.peer_s) / of(self.ours_s) if self.peer_s else None
+    def ratio(self, of: Callable[[Sequence[Turn]], float]) -> float | None:
+        """How many times faster ours is, by minima (`shortest`) or by medians (`median`)."""
+        return of(self.peer_turns) / of(self.turns) if self.peer_turns else None
 
     @property
     def holds(self) -> bool:
         """By minima: on a shared machine they are what the code does, not what its neighbours do."""
-        ratio = self.ratio(min)
+        ratio = self.ratio(shortest)
         fast_enough = self.at_least is None or (ratio is not None and ratio >= self.at_least)
-        return fast_enough and (self.at_most_s is None or min(self.ours_s) <= self.at_most_s)
+        return fast_enough and (self.at_most_s is None or shortest(self.turns) <= self.at_most_s)
 
 
 class Rows:
@@ -110,18 +126,19 @@ def serve(connection: Connection, module: str, index: int, side: int) -> None:
     prepared = row.prepare()
     call = prepared[side] if isinstance(prepared, tuple) else prepared
     call()  # warm-up: pages, caches, threads, first-use set-up
-    repeats = max(1, int(ROUND_S / max(timed(call, 1), 1e-7)))
-    connection.send(repeats)
+    connection.send("ready")
     while connection.recv():
         call()
-        connection.send(timed(call, repeats))
+        connection.send(timed(call))
 
 
-def timed(call: Timed, repeats: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(repeats):
+def timed(call: Timed) -> Turn:
+    times_s: list[float] = []
+    while sum(times_s) < TURN_S:
+        begin = time.perf_counter()
         call()
-    return (time.perf_counter() - begin) / repeats
+        times_s.append(time.perf_counter() - begin)
+    return Turn(min(times_s), statistics.median(times_s))
 
 
 class Side:
@@ -133,10 +150,11 @@ class Side:
         theirs.close()  # so that its end is noticed
         self.connection.recv()
 
-    def time(self) -> float:
+    def time(self) -> Turn:
         time.sleep(REST_S)
         self.connection.send(True)
-        return float(self.connection.recv())
+        turn: Turn = self.connection.recv()
+        return turn
 
     def close(self) -> None:
         self.connection.send(False)
@@ -160,18 +178,18 @@ def thread_limits() -> Iterator[None]:
 
 def measure(rows: Rows, index: int) -> Result:
     row = rows.rows[index]
-    ours_s: list[float] = []
-    peer_s: list[float] = []
+    ours: list[Turn] = []
+    peer: list[Turn] = []
     with thread_limits():
-        sides = [(Side(rows.module, index, 0), ours_s)]
+        sides = [(Side(rows.module, index, 0), ours)]
         if row.peer is not None:
-            sides.append((Side(rows.module, index, 1), peer_s))
+            sides.append((Side(rows.module, index, 1), peer))
     for _ in range(row.pairs):
-        for side, times in sides:
-            times.append(side.time())
+        for side, turns in sides:
+            turns.append(side.time())
     for side, _ in sides:
         side.close()
-    return Result(row.name, row.peer, ours_s, peer_s, row.at_least, row.at_most_s)
+    return Result(row.name, row.peer, ours, peer, row.at_least, row.at_most_s)
 
 
 # --- Reports ---
@@ -185,14 +203,14 @@ def duration(seconds: float) -> str:
 
 
 def table_line(result: Result) -> str:
-    ratios = [f"{r:.3g}" if (r := result.ratio(of)) is not None else "" for of in (min, statistics.median)]
+    ratios = [f"{r:.3g}" if (r := result.ratio(of)) is not None else "" for of in (shortest, median)]
     floor = f">= {result.at_least:g}" if result.at_least is not None else ""
     if result.at_most_s is not None:
         floor += f" <= {duration(result.at_most_s)}"
     cells = [
         f"{result.name:44}",
-        f"{duration(min(result.ours_s)):>9}",
-        f"{duration(min(result.peer_s)) if result.peer_s else '':>9}",
+        f"{duration(shortest(result.turns)):>9}",
+        f"{duration(shortest(result.peer_turns)) if result.peer_turns else '':>9}",
         f"{ratios[0]:>7}",
         f"{ratios[1]:>7}",
         f"{floor.strip():>10}",
@@ -241,8 +259,8 @@ def write_json(path: Path, results: list[Result]) -> None:
         "rows": [
             {
                 **asdict(r),
-                "ratio_of_minima": r.ratio(min),
-                "ratio_of_medians": r.ratio(statistics.median),
+                "ratio_of_minima": r.ratio(shortest),
+                "ratio_of_medians": r.ratio(median),
                 "holds": r.holds,
             }
             for r in results
