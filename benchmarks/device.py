@@ -15,7 +15,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from anetrain import cpu  # noqa: E402
-from benchmarks import executor_rows  # noqa: E402
+from benchmarks import audit_rows, executor_rows  # noqa: E402
 from benchmarks.harness import Pair, Rows, main  # noqa: E402
 
 rows = Rows("benchmarks.device")
@@ -104,6 +104,7 @@ def heads() -> Pair:
 
 
 executor_rows.add_rows(rows)
+audit_rows.add_rows(rows)
 
 if __name__ == "__main__":
     sys.exit(main(rows, __doc__, ROOT / "build" / "benchmarks" / "device.json"))

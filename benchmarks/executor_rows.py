@@ -30,10 +30,10 @@ def random_halves(*shape: int) -> Array:
 class Bound:
     """A program of the default chip with surfaces of its own."""
 
-    def __init__(self, build: Callable[[Graph], None], arrays: dict[str, Array]) -> None:
+    def __init__(self, build: Callable[[Graph], None], arrays: dict[str, Array], executor: str = "fast") -> None:
         graph = Graph()
         build(graph)
-        self.device = anetrain.device.open("emulator", "m4", allow_unproven=True)
+        self.device = anetrain.device.open("emulator", "m4", executor=executor, allow_unproven=True)
         self.program = self.device.compile(graph.program())
         self.inputs = {port.name: self.device.surface_for(port) for port in self.program.inputs}
         self.outputs = {port.name: self.device.surface_for(port) for port in self.program.outputs}
