@@ -6,7 +6,8 @@ emulator. Needs clang-19 and libgnustep-base-dev. Only what changed is compiled.
 
 example:
     python scripts/build_fake_ane.py                        # prints the path of the library
-    python scripts/build_fake_ane.py --sanitize address     # the same with AddressSanitizer
+    python scripts/build_fake_ane.py --sanitize address     # the same with AddressSanitizer, whose run-time library
+                                                            # the process that loads it must bring (LD_PRELOAD)
 """
 
 from __future__ import annotations

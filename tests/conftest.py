@@ -22,9 +22,15 @@ def emulator_path() -> Path:
     return Path(anetrain.__file__).parent / "lib" / f"libanetrain.{suffix}"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fake-ane", type=Path, help="use this build of the fake framework (scripts/build_fake_ane.py)")
+
+
 @pytest.fixture(scope="session")
-def fake_ane_path() -> Path:
+def fake_ane_path(request: pytest.FixtureRequest) -> Path:
     """csrc/device/apple over csrc/tests/fake_ane, built when it is asked for."""
+    if built := request.config.getoption("--fake-ane"):
+        return built.resolve()
     need(sys.platform == "linux", "the fake framework is built on Linux only")
     need(shutil.which("clang-19"), "clang-19")
     need(Path("/usr/include/GNUstep").is_dir(), "libgnustep-base-dev")
