@@ -1,6 +1,10 @@
 // Fuzzer: any bytes as MIL text -> a DeviceError or a graph; then every compile-time rule, and all executors where
-// the graph is tiny. Anything else (a crash, another exception, a leak) is a finding.
+// the graph is tiny. The signature reader sees the same bytes, and finds the ports of every graph. Anything else (a
+// crash, another exception, a leak) is a finding.
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -8,6 +12,7 @@
 #include "device/emulator/executor.h"
 #include "device/emulator/frontend.h"
 #include "device/emulator/profile.h"
+#include "device/signature.h"
 #include "tests/mil_samples.h"
 
 using namespace ane;
@@ -78,6 +83,41 @@ void check_each_rule(const Graph &graph) {
   }
 }
 
+using Ports = std::vector<std::pair<std::string, Type>>;
+
+Ports declared_ports(const Graph &graph, const std::vector<int> &ids) {
+  Ports ports;
+  for (int id : ids) {
+    const Value &value = graph.values[static_cast<size_t>(id)];
+    ports.emplace_back(value.name, value.type);
+  }
+  std::sort(ports.begin(), ports.end(), [](const auto &a, const auto &b) { return a.first < b.first; });
+  return ports;
+}
+
+bool same(const Ports &expected, const ane_port *found, size_t count) {
+  if (expected.size() != count) return false;
+  for (size_t i = 0; i < count; i++) {
+    const Shape shape(found[i].shape, found[i].shape + found[i].rank);
+    if (expected[i].first != found[i].name || expected[i].second.shape != shape) return false;
+    if (dtype_name(expected[i].second.dtype) != std::string(found[i].dtype)) return false;
+  }
+  return true;
+}
+
+// `graph`: what the front end made of the text; null where it refused.
+void check_signature(const char *text, size_t size, const Graph *graph) {
+  ane_signature signature;
+  ane_error error;
+  const bool read = ane_signature_read(text, size, &signature, &error) == ANE_OK;
+  if (!read && strstr(error.detail, "several functions")) return;  // the emulator takes `main` from among them
+  if (graph && !read) std::abort();
+  if (graph && !(same(declared_ports(*graph, graph->inputs), signature.inputs, signature.input_count) &&
+                 same(declared_ports(*graph, graph->outputs), signature.outputs, signature.output_count)))
+    std::abort();
+  ane_signature_free(&signature);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -85,12 +125,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const std::string weights = samples::conv_weight_file();
   static const BlobFiles files{
       {"@model_path/weights/w.bin", {reinterpret_cast<const uint8_t *>(weights.data()), weights.size()}}};
+  const char *text = reinterpret_cast<const char *>(data);
+  check_signature(text, size, nullptr);
   for (const bool fp32 : {false, true}) {
     FrontendOptions options;
     options.fp32 = fp32;
     try {
-      auto graph =
-          std::make_shared<const Graph>(compile_text(reinterpret_cast<const char *>(data), size, files, options));
+      auto graph = std::make_shared<const Graph>(compile_text(text, size, files, options));
+      if (!fp32) check_signature(text, size, graph.get());
       if (is_tiny(*graph)) {
         const ExecutorOptions executor_options{&profile};
         execute(*make_reference_executor(graph, executor_options), *graph);
