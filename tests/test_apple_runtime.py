@@ -405,6 +405,7 @@ def test_ports_are_compared_with_the_loaded_model(fake: FakeLibrary) -> None:
     ("setting", "words"),
     [
         ({"reverse_order": 1}, ["'x' in the loaded model", "'W' in sorted order"]),
+        ({"reverse_order": 1, "symbol_suffix": 1}, ["'x@port' in the loaded model", "'W' in sorted order"]),
         ({"row_stride_extra": 64}, ["RowStride 128", "gives 64"]),
         ({"extra_port": 1}, ["3 inputs", "declares 2"]),
     ],
@@ -419,6 +420,12 @@ def test_a_model_that_disagrees_with_its_text_is_refused(
     assert caught.value.status == abi.COMPILE_FAILED
     assert all(word in caught.value.detail for word in words), caught.value.detail
     assert fake.count("unload") == 1
+
+
+@pytest.mark.parametrize("setting", ["symbol_suffix", "own_symbols"])
+def test_another_spelling_of_the_names_is_no_disagreement(fake: FakeLibrary, setting: str) -> None:
+    fake.set(**{setting: 1})
+    assert fake.open().compile(two_outputs()).report["ports_verified"] == 1
 
 
 def test_attributes_that_throw_are_an_error(fake: FakeLibrary) -> None:
@@ -456,6 +463,39 @@ def test_without_a_choice_the_directory_is_where_the_framework_looks(fake_ane_pa
         print(directory.exists())
     """
     assert run_script(script, fake_ane_path, TEMP=str(tmp_path)).stdout.split() == ["True", "False"]
+
+
+def test_blob_paths_that_differ_in_case_alone_are_refused(fake: FakeLibrary, tmp_path: Path) -> None:
+    text, blobs = weighted()
+    device = fake.open_in(tmp_path)
+    with pytest.raises(Failure, match="where case is ignored"):
+        device.compile(text, {**blobs, BLOB_PATH.replace("w.bin", "W.bin"): b"blob"})
+    with pytest.raises(Failure, match="taken there"):
+        device.compile(text, {**blobs, "@model_path/Model.MIL": b"blob"})
+    assert directories(tmp_path) == []
+
+
+def test_a_file_of_other_content_is_written_anew(fake: FakeLibrary, tmp_path: Path) -> None:
+    text, blobs = weighted()
+    device = fake.open_in(tmp_path)
+    made = device.compile(text, blobs)
+    [directory] = directories(tmp_path)
+    file = directory / "weights" / "w.bin"
+    file.write_bytes(bytes(file.stat().st_size))
+    again = device.compile(text, blobs)
+    assert file.read_bytes() == blobs[BLOB_PATH]
+    made.unload()
+    again.unload()
+
+
+def test_a_link_that_leads_nowhere_is_an_error(fake: FakeLibrary, tmp_path: Path) -> None:
+    text, blobs = weighted()
+    made = fake.open_in(tmp_path).compile(text, blobs)
+    [directory] = directories(tmp_path)
+    made.unload()
+    directory.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Failure, match="cannot use the program directory"):
+        fake.open_in(tmp_path).compile(text, blobs)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 // Weight blobs: as the framework takes them, and as files that its compiler reads.
 #include <string.h>
+#include <strings.h>
 
 #import "apple.h"
 
@@ -19,6 +20,11 @@ ane_status ane_blobs_check(const ane_blob *blobs, size_t count, ane_error *error
     if (!ane_directory_accepts(relative))
       return ane_fail(error, ANE_BAD_ARGUMENT,
                       "blob path '%.256s' leaves the program's directory, or is a name that is taken there", path);
+    for (size_t j = 0; j < i; j++) /* a Mac's file system ignores case, as a rule */
+      if (strcasecmp(blobs[j].path, path) == 0)
+        return ane_fail(error, ANE_BAD_ARGUMENT,
+                        "blob paths '%.256s' and '%.256s' are one file where case is ignored; rename one",
+                        blobs[j].path, path);
   }
   return ANE_OK;
 }

@@ -1,5 +1,6 @@
 // What the loaded model says of its ports, against what the program's text says. Only compared, never needed: models
 // that say nothing are bound by the rule of sorted names and 64-byte rows.
+#include <stdbool.h>
 #include <string.h>
 
 #import "apple.h"
@@ -25,13 +26,29 @@ static ane_status compare_number(const char *name, const char *what, int64_t tol
                   name, what, (long long)told, ours);
 }
 
-static ane_status compare_port(NSDictionary *live, size_t index, const ane_port *port, ane_error *error) {
+/* Is `symbol` this name? The compiler may add to it, after an '@'. */
+static bool names_port(const char *symbol, const ane_port *port) {
+  size_t length = strcspn(symbol, "@");
+  return strlen(port->name) == length && strncmp(symbol, port->name, length) == 0;
+}
+
+/* Refused is only what surely binds the wrong surface: a declared name at another position. How symbols of programs
+ * made from text are spelt on hardware is not known, so a name that the text does not have tells nothing. */
+static ane_status compare_name(NSString *symbol, size_t index, const ane_port *ports, size_t count, ane_error *error) {
+  if (![symbol isKindOfClass:[NSString class]]) return ANE_OK;
+  for (size_t i = 0; i < count; i++)
+    if (i != index && names_port(ane_text(symbol), &ports[i]))
+      return ane_fail(error, ANE_COMPILE_FAILED,
+                      "port %zu is '%.128s' in the loaded model and '%s' in sorted order of the text's names", index,
+                      ane_text(symbol), ports[index].name);
+  return ANE_OK;
+}
+
+static ane_status compare_port(NSDictionary *live, size_t index, const ane_port *ports, size_t count,
+                               ane_error *error) {
   if (![live isKindOfClass:[NSDictionary class]]) return ANE_OK;
-  NSString *symbol = [live objectForKey:@"Symbol"];
-  if ([symbol isKindOfClass:[NSString class]] && strcmp(ane_text(symbol), port->name) != 0)
-    return ane_fail(error, ANE_COMPILE_FAILED,
-                    "port %zu is '%.128s' in the loaded model and '%s' in sorted order of the text's names", index,
-                    ane_text(symbol), port->name);
+  const ane_port *port = &ports[index];
+  if (compare_name([live objectForKey:@"Symbol"], index, ports, count, error) != ANE_OK) return ANE_COMPILE_FAILED;
   if (port->rank != 4) return ANE_OK; /* how other ranks lie on the engine's five axes is not known */
   ane_status status = compare_number(port->name, "RowStride", number(live, @"RowStride"), port->row_stride, error);
   if (status == ANE_OK)
@@ -47,7 +64,7 @@ static ane_status compare_side(NSArray *list, const char *side, const ane_port *
     return ane_fail(error, ANE_COMPILE_FAILED, "the loaded model has %zu %s, the text declares %zu",
                     (size_t)[list count], side, count);
   for (size_t i = 0; i < count; i++) {
-    ane_status status = compare_port([list objectAtIndex:i], i, &ports[i], error);
+    ane_status status = compare_port([list objectAtIndex:i], i, ports, count, error);
     if (status != ANE_OK) return status;
   }
   return ANE_OK;

@@ -10,10 +10,10 @@ static struct setting {
   const char *name;
   int64_t value, standard;
 } settings[] = {
-    {"cache", 0, 0},           {"attributes", 1, 1},        {"reverse_order", 0, 0},   {"row_stride_extra", 0, 0},
-    {"extra_port", 0, 0},      {"refuse_no_weights", 0, 0}, {"invalid_request", 0, 0}, {"stall_ms", 0, 0},
-    {"extra_retain", 0, 0},    {"throw_string", 0, 0},      {"lock_code", 0, 0},       {"has_ane", 1, 1},
-    {"virtual_machine", 0, 0}, {"executor", 0, 0}};
+    {"cache", 0, 0},           {"attributes", 1, 1},  {"reverse_order", 0, 0},   {"row_stride_extra", 0, 0},
+    {"symbol_suffix", 0, 0},   {"own_symbols", 0, 0}, {"extra_port", 0, 0},      {"refuse_no_weights", 0, 0},
+    {"invalid_request", 0, 0}, {"stall_ms", 0, 0},    {"extra_retain", 0, 0},    {"throw_string", 0, 0},
+    {"lock_code", 0, 0},       {"has_ane", 1, 1},     {"virtual_machine", 0, 0}, {"executor", 0, 0}};
 static struct text_setting {
   const char *name;
   char text[256];

@@ -91,13 +91,18 @@ void fake_engine_destroy(fake_engine *engine) {
 
 /* ---- what it says of itself ---- */
 
+static NSString *symbol(const ane_port *port) {
+  if (fake_setting("own_symbols")) return [NSString stringWithFormat:@"symbol_of_%s", port->name];
+  return [NSString stringWithFormat:fake_setting("symbol_suffix") ? @"%s@port" : @"%s", port->name];
+}
+
 static NSDictionary *live_port(const ane_port *port) {
   size_t batches = 1, channels = 1, height = 1, width = 1;
   size_t *const axes[] = {&width, &height, &channels, &batches};
   for (int axis = 0; axis < 4 && axis < port->rank; axis++) *axes[axis] = (size_t)port->shape[port->rank - 1 - axis];
   size_t row = port->row_stride + (size_t)fake_setting("row_stride_extra");
   return @{
-    @"Symbol" : [NSString stringWithUTF8String:port->name],
+    @"Symbol" : symbol(port),
     @"Batches" : @(batches),
     @"Channels" : @(channels),
     @"Depth" : @1,

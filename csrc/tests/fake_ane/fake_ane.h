@@ -19,6 +19,8 @@ ANE_API void fake_ane_reset(void);
  *   cache              1: compiledModelExists says YES for what was compiled since the last reset
  *   attributes (1)     0: modelAttributes is empty
  *   reverse_order      1: symbols stand in descending order, and are bound so
+ *   symbol_suffix      ports are called NAME@port in modelAttributes
+ *   own_symbols        ports have names there that the text does not
  *   row_stride_extra   bytes added to the RowStride that modelAttributes reports
  *   extra_port         1: modelAttributes lists the first input twice
  *   refuse_no_weights  1: weights @{} give a nil descriptor; 2: so does nil
