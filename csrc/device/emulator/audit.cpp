@@ -24,7 +24,7 @@ AuditKernel audit_kernel() {
 
 namespace {
 
-// The sum of the first two that are halfway between fp16 values goes up: 2048 + 1 reads 2050.
+// sum + value in fp16, where a sum halfway between two fp16 values goes up: 2048 + 1 reads 2050.
 float add_narrow(float sum, float value) {
   const float exact = sum + value, nearest = round_to_fp16(exact);
   const float other = nearest + 2 * (exact - nearest);  // as far on the other side
@@ -62,8 +62,8 @@ class AuditArithmetic : public Arithmetic {
     add_counters(node, counters);
   }
 
-  float sum(const float *row, int64_t count) override {
-    if (!narrow_sums_) return row_sum(row, count);
+  float sum(DType type, const float *row, int64_t count) override {
+    if (!narrow_sums_ || type != DType::Fp16) return row_sum(row, count);
     float sum = 0;
     for (int64_t i = 0; i < count; ++i) sum = add_narrow(sum, row[i]);
     return sum;
@@ -71,15 +71,16 @@ class AuditArithmetic : public Arithmetic {
 
   bool rounds_inside() const override { return rounds_products_; }
 
-  void after_read(float *values, int64_t count) override {
-    if (!nan_reads_as_inf_) return;
-    for (int64_t i = 0; i < count; ++i)
+  void after_read(const Type &type, float *values) override {
+    if (!nan_reads_as_inf_ || type.dtype != DType::Fp16) return;
+    for (int64_t i = 0, count = element_count(type.shape); i < count; ++i)
       if (values[i] != values[i]) values[i] = vmath::kInfinity;
   }
 
-  void after_node(const NodeView &, float *values, int64_t count) override {
+  void after_compute(const Type &type, float *values) override {
+    if (type.dtype != DType::Fp16) return;
     int64_t infinite = 0;
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0, count = element_count(type.shape); i < count; ++i) {
       if (invalid_gives_zero_ && values[i] != values[i]) values[i] = 0.0f;
       infinite += std::abs(values[i]) == vmath::kInfinity;
     }

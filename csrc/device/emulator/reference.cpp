@@ -29,10 +29,10 @@ class ExactArithmetic : public Arithmetic {
         multiply_row(p, row, sums.data());
     });
   }
-  float sum(const float *row, int64_t count) override { return row_sum(row, count); }
+  float sum(DType, const float *row, int64_t count) override { return row_sum(row, count); }
   bool rounds_inside() const override { return false; }
-  void after_read(float *, int64_t) override {}
-  void after_node(const NodeView &, float *, int64_t) override {}
+  void after_read(const Type &, float *) override {}
+  void after_compute(const Type &, float *) override {}
   std::string counters_json() const override { return "{}"; }
 
  private:
@@ -64,13 +64,14 @@ class GraphExecutor : public Executor {
   void run(const std::vector<BoundSurface> &inputs, const std::vector<BoundSurface> &outputs) override {
     for (size_t i = 0; i < inputs.size(); ++i) {
       const int id = graph_->inputs[i];
-      const int64_t count = allocate(id);
-      floats_from_elements(graph_->values[id].type.dtype, inputs[i].base, values_[id].data(), count);
-      arithmetic_->after_read(values_[id].data(), count);
+      const Type &type = graph_->values[id].type;
+      allocate(id);
+      floats_from_elements(type.dtype, inputs[i].base, values_[id].data(), element_count(type.shape));
+      arithmetic_->after_read(type, values_[id].data());
     }
     for (size_t i = 0; i < graph_->nodes.size(); ++i) {
       run_graph_node(graph_->nodes[i]);
-      for (int id : dead_after_[i]) values_[id] = {};
+      for (int id : dead_after_[i]) std::vector<float>().swap(values_[id]);  // `= {}` would keep the memory
     }
     for (size_t i = 0; i < outputs.size(); ++i) {
       const int id = graph_->outputs[i];
@@ -88,11 +89,7 @@ class GraphExecutor : public Executor {
   std::string counters_json() const override { return arithmetic_->counters_json(); }
 
  private:
-  int64_t allocate(int id) {
-    const int64_t count = element_count(graph_->values[id].type.shape);
-    values_[id].resize(static_cast<size_t>(count));
-    return count;
-  }
+  void allocate(int id) { values_[id].resize(static_cast<size_t>(element_count(graph_->values[id].type.shape))); }
 
   // Parameters (strings, shapes) are read from the graph by the kernels; only what is read per element is kept.
   void read_constants() {
@@ -102,7 +99,7 @@ class GraphExecutor : public Executor {
           const ConstantPtr &constant = graph_->values[id].constant;
           if (!constant || constant->type.dtype == DType::String || !values_[id].empty()) continue;
           values_[id] = floats_of(*constant);
-          arithmetic_->after_read(values_[id].data(), constant->count());
+          arithmetic_->after_read(constant->type, values_[id].data());
         }
       }
     }
@@ -132,8 +129,7 @@ class GraphExecutor : public Executor {
     for (size_t i = 0; i < values_.size(); ++i) pointers[i] = values_[i].data();
     const NodeView view(*graph_, node);
     run_node(NodeRun(view, profile_, *arithmetic_, pointers.data(), outputs));
-    for (int id : node.outputs)
-      arithmetic_->after_node(view, values_[id].data(), static_cast<int64_t>(values_[id].size()));
+    for (int id : node.outputs) arithmetic_->after_compute(graph_->values[id].type, values_[id].data());
   }
 
   const std::shared_ptr<const Graph> graph_;

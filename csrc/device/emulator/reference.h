@@ -24,12 +24,12 @@ class Arithmetic {
   virtual ~Arithmetic() = default;
   // Writes values that rounding to product.type makes right.
   virtual void multiply(const NodeView &node, const Product &product) = 0;
-  // The sum of reduce_sum and reduce_mean.
-  virtual float sum(const float *row, int64_t count) = 0;
+  // The sum of reduce_sum and reduce_mean, on its way to `type`.
+  virtual float sum(DType type, const float *row, int64_t count) = 0;
   // Does one operation that is made of several (attention) round between them?
   virtual bool rounds_inside() const = 0;
-  virtual void after_read(float *values, int64_t count) = 0;  // an input or a constant
-  virtual void after_node(const NodeView &node, float *values, int64_t count) = 0;
+  virtual void after_read(const Type &type, float *values) = 0;     // an input or a constant
+  virtual void after_compute(const Type &type, float *values) = 0;  // an output of a node
   virtual std::string counters_json() const = 0;
 };
 

@@ -75,8 +75,9 @@ float reduce_by_sum(const float *x, int64_t count) {
 
 float reduce(const NodeRun &run, float *x, int64_t count) {
   switch (run.kind()) {
-    case OpKind::ReduceSum: return run.arithmetic.sum(x, count);
-    case OpKind::ReduceMean: return reduce_result<OpKind::ReduceMean>(run.arithmetic.sum(x, count), count);
+    case OpKind::ReduceSum: return run.arithmetic.sum(run.output_type().dtype, x, count);
+    case OpKind::ReduceMean:
+      return reduce_result<OpKind::ReduceMean>(run.arithmetic.sum(run.output_type().dtype, x, count), count);
     case OpKind::ReduceMax: return row_max(x, count);
     case OpKind::ReduceMin: return row_min(x, count);
     case OpKind::ReduceL1Norm: return reduce_by_sum<OpKind::ReduceL1Norm>(x, count);
