@@ -213,7 +213,6 @@ def mil_seeds() -> dict[str, str]:
         'program(1.0)\n[buildInfo = dict<tensor<string, []>, tensor<string, []>>({{"k", "v"}})]\n{ // old\n'
         f'func main<ios16>({X} x) {{\n{X} y = mul(x = x, y = x)[name = tensor<string, []>("y")];\n}} -> (y);\n}}\n'
     )
-    seeds["two_functions"] = seeds["relu"][:-1] + seeds["relu"].split("]", 1)[1][1:].replace("main", "other")
     return seeds
 
 

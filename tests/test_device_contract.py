@@ -153,6 +153,16 @@ def test_text_that_is_no_program_is_refused(device: Device, text: bytes):
         device.compile(text)
 
 
+def test_several_functions_are_refused(device: Device):
+    text = subtract()
+    start, end = text.index("func "), text.rindex("}")
+    two = text[:end] + text[start:end].replace("main", "other") + text[end:]
+    with fails(abi.COMPILE_FAILED, "several functions", "programs of one") as caught:
+        device.compile(two)
+    assert caught.value.domain == "", "the engine itself may take them"
+    assert device.counters()["live_programs"] == 0
+
+
 def test_blobs_are_checked(device: Device):
     with fails(abi.BAD_ARGUMENT, "'w.bin'", "empty"):
         device.compile(subtract(), {"w.bin": b""})

@@ -361,7 +361,10 @@ static ane_status read_function(reader *r, ane_signature *signature) {
   if ((status = skip_body(r)) != ANE_OK) return status;
   if ((status = read_results(r, signature)) != ANE_OK) return status;
   if (is_mark(r, ';')) next(r);
-  if (is_word(r, "func")) return bad(r, "a program of several functions; this device runs programs of one");
+  if (is_word(r, "func"))
+    return bad(r,
+               "a program of several functions; this device runs programs of one, because a request cannot say which "
+               "function it is for");
   if (signature->output_count == 0) return bad(r, "function '%s' returns nothing", name);
   return type_outputs(&body, signature);
 }

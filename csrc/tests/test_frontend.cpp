@@ -101,13 +101,17 @@ TEST(several_outputs_and_a_tuple) {
   CHECK(concat.ids("values").size() == 2 && graph.values[static_cast<size_t>(concat.ids("values")[0])].name == "b");
 }
 
-TEST(several_functions_the_first_is_returned) {
+TEST(several_functions_are_refused) {
   const std::string body =
       "<ios18>(tensor<fp16, [1, 8, 1, 32]> x) { tensor<fp16, [1, 8, 1, 32]> y = relu(x = x); } -> (y);";
-  const Graph graph = compile(samples::kHeader + std::string("{ func one") + body + " func two" + body + " }");
-  CHECK(graph.function == "one");
-  CHECK(text_refused(samples::kHeader + std::string("{ func one") + body + " func one" + body + " }",
-                     {"second function", "'one'"}));
+  CHECK(compile(samples::kHeader + std::string("{ func one") + body + " }").function == "one");
+  try {
+    compile(samples::kHeader + std::string("{ func one") + body + " func two" + body + " }");
+    CHECK(!"refused");
+  } catch (const DeviceError &error) {
+    CHECK(error.status == ANE_COMPILE_FAILED && error.domain.empty() && error.pos.line > 0);
+    CHECK(error.detail.find("several functions") != std::string::npos);
+  }
 }
 
 TEST(dead_nodes_and_their_constants_go) {

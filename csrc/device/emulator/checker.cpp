@@ -290,17 +290,7 @@ class FunctionChecker {
 
 Graph compile_text(const char *text, size_t bytes, const BlobFiles &blobs, const FrontendOptions &options) {
   const ProgramSyntax program = parse_program(text, bytes, options.fp32);
-  Graph first;
-  for (size_t i = 0; i < program.functions.size(); i++) {
-    for (size_t j = 0; j < i; j++) {
-      if (program.functions[i].name == program.functions[j].name) {
-        invalid_program(program.functions[i].pos, "a second function named " + quoted(program.functions[i].name));
-      }
-    }
-    Graph graph = FunctionChecker(program.functions[i], program.version, blobs, options).check();
-    if (i == 0) first = std::move(graph);
-  }
-  return first;
+  return FunctionChecker(program.function, program.version, blobs, options).check();
 }
 
 }  // namespace ane

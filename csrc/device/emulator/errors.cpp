@@ -27,13 +27,17 @@ std::string format(const char *pattern, ...) {
   return text;
 }
 
+static std::string placed(SourcePos pos, const std::string &detail) {
+  return pos.line > 0 ? format("line %d, column %d: ", pos.line, pos.column) + detail : detail;
+}
+
 void refuse(const std::string &kind, SourcePos pos, const std::string &detail, const std::string &rule) {
   DeviceError error;
   error.status = ANE_COMPILE_FAILED;
   error.domain = kCompilerDomain;
   error.code = kCompileCode;
   error.text = "_ANECompiler : ANECCompile() FAILED : err=(" + kind + ")";
-  error.detail = pos.line > 0 ? format("line %d, column %d: ", pos.line, pos.column) + detail : detail;
+  error.detail = placed(pos, detail);
   error.rule = rule;
   error.pos = pos;
   throw error;
@@ -41,6 +45,14 @@ void refuse(const std::string &kind, SourcePos pos, const std::string &detail, c
 
 void invalid_program(SourcePos pos, const std::string &detail, const std::string &rule) {
   refuse("InvalidMILProgram", pos, detail, rule);
+}
+
+void unsupported(SourcePos pos, const std::string &detail) {
+  DeviceError error;
+  error.status = ANE_COMPILE_FAILED;
+  error.detail = placed(pos, detail);
+  error.pos = pos;
+  throw error;
 }
 
 void evaluation_failed(unsigned status, unsigned status_type, const std::string &detail, const std::string &rule) {

@@ -26,6 +26,8 @@ struct DeviceError : std::exception {
 [[noreturn]] void refuse(const std::string &kind, SourcePos pos, const std::string &detail,
                          const std::string &rule = "");
 [[noreturn]] void invalid_program(SourcePos pos, const std::string &detail, const std::string &rule = "");
+// A program that the engine may take but ane.h has no way to run: the error holds no words of the engine.
+[[noreturn]] void unsupported(SourcePos pos, const std::string &detail);
 // An evaluation that fails as "ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9 : ..."
 [[noreturn]] void evaluation_failed(unsigned status, unsigned status_type, const std::string &detail,
                                     const std::string &rule = "");

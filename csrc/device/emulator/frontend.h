@@ -26,7 +26,7 @@ struct FrontendOptions {
   // fp16.
   bool fp32 = false;
 };
-// All functions are checked; the first one is returned: requests run procedure 0.
+// A program of several functions is refused: a request cannot say which one it is for.
 Graph compile_text(const char *text, size_t bytes, const BlobFiles &blobs, const FrontendOptions &options = {});
 
 }  // namespace ane

@@ -15,7 +15,6 @@ constexpr size_t kStringBytes = 4096;              // one string literal, a path
 constexpr size_t kDimensions = 8;                  // of a constant: lookup tables have two more than their weight
 constexpr size_t kRank = 5;                        // of a value at run time (ANE_FACTS C13)
 constexpr size_t kListElements = size_t{1} << 24;  // written between brackets in the text
-constexpr size_t kFunctions = 128;                 // procedures of one program (ANE_FACTS 1.14)
 constexpr size_t kPorts = 255;                     // inputs or outputs of one function (ANE_FACTS 2.3)
 constexpr size_t kPortNameBytes = 127;             // ane_port.name with its terminating zero
 constexpr size_t kStatements = size_t{1} << 20;

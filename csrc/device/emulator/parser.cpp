@@ -86,15 +86,15 @@ ProgramSyntax Parser::program() {
   ProgramSyntax program;
   version(&program);
   build_info();
-  expect("{", "before the functions of the program");
-  while (at("func")) {
-    if (program.functions.size() == limits::kFunctions) {
-      invalid_program(token_.pos, format("a program holds at most %zu functions", limits::kFunctions));
-    }
-    program.functions.push_back(function());
+  expect("{", "before the function of the program");
+  if (!at("func")) unexpected("'func': a program has a function");
+  program.function = function();
+  if (at("func")) {
+    unsupported(token_.pos,
+                "a program of several functions; this device runs programs of one, because a request cannot say which "
+                "function it is for");
   }
-  if (program.functions.empty()) unexpected("'func': a program has at least one function");
-  expect("}", "after the functions of the program");
+  expect("}", "after the function of the program");
   if (token_.kind != TokenKind::End) unexpected("nothing after the program");
   return program;
 }

@@ -73,7 +73,7 @@ struct FunctionSyntax {
 
 struct ProgramSyntax {
   std::string version;
-  std::vector<FunctionSyntax> functions;  // at least one
+  FunctionSyntax function;
 };
 
 }  // namespace ane
