@@ -357,7 +357,9 @@ def open(
     watchdog_s      an evaluation that takes longer poisons the device; None: wait for ever
     temp_dir        real ANE: where program directories go
     """
-    kind, _, named = _text("kind", kind).partition(":")
+    kind, colon, named = _text("kind", kind).partition(":")
+    if colon and not named:
+        raise ArgumentError(f"no profile behind the colon of kind {kind + colon!r}: write {kind!r}, or name one")
     profile = _text("profile", profile or "")
     if named and profile and named != profile:
         raise ArgumentError(f"two profiles: {named!r} in the kind and profile={profile!r}")
@@ -451,13 +453,15 @@ def _milliseconds(what: str, seconds: float) -> int:
 
 def _switches(rules: Mapping[str, bool | int | float]) -> str:
     def setting(name: str, value: bool | int | float) -> str:
+        if not name or set(name) & set("=,"):
+            raise ArgumentError(f"a rule is named {name!r}; expected a name of rule_table()")
         if isinstance(value, bool):
             return "on" if value else "off"
         if not isinstance(value, (int, float)):
             raise ArgumentError(f"rule {name!r} is set to {value!r}; expected True, False or a number")
         return repr(value)
 
-    return ",".join(f"{name}={setting(name, value)}" for name, value in rules.items())
+    return ",".join(f"{name}={setting(_text('a rule', name), value)}" for name, value in rules.items())
 
 
 def _blob_files(blobs: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,15 @@ def test_profile_in_the_kind_or_beside_it():
         ({"compile_budget": 2**32}, "it must be 1 to 4294967295"),
         ({"watchdog_s": 1e9}, "it must be 0 to 4294967 seconds"),
         ({"watchdog_s": "1"}, "watchdog_s is '1'"),
+        ({"kind": "emulator:"}, "no profile behind the colon of kind 'emulator:'"),
+        ({"kind": "emulator:", "profile": "m4"}, "no profile behind the colon"),
+        (
+            {"kind": "emulator", "rules": {"border-width=off,concat": False}},
+            "a rule is named 'border-width=off,concat'",
+        ),
+        ({"kind": "emulator", "rules": {"border-width,concat": False}}, "a rule is named 'border-width,concat'"),
+        ({"kind": "emulator", "rules": {"": False}}, "a rule is named ''"),
+        ({"kind": "emulator", "rules": {5: False}}, "a rule is of type int"),
         ({"kind": "emulator", "rules": {"border-width": "off"}}, "set to 'off'; expected True, False or a number"),
     ],
 )
