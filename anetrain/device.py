@@ -16,7 +16,6 @@ imported when the first array moves.
 from __future__ import annotations
 
 import json
-import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from anetrain import _arguments as arguments
 from anetrain import _device
 from anetrain.errors import ANEError, ArgumentError, SurfaceError
 
@@ -52,7 +52,6 @@ __all__ = [
 _KINDS = {"auto": 0, "ane": 1, "emulator": 2}
 _EXECUTORS = {"fast": 0, "reference": 1, "audit": 2}
 _FAULTS = {"compile": 0, "load": 1, "evaluate": 2, "stall": 3, "clear": 4}
-_NO_WATCHDOG = 0xFFFFFFFF
 _DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}  # others have numpy's own name
 
 
@@ -155,7 +154,7 @@ class Surface:
         The last axis is a row; all others together number the rows. Element (r, c) goes to element
         ``offset + r * row_stride + c`` of the surface; by default rows stand close together.
         """
-        self._native.write(array, _whole("offset", offset), _row_stride(row_stride))
+        self._native.write(array, arguments.whole("offset", offset), arguments.row_stride(row_stride))
 
     def read(
         self,
@@ -173,17 +172,19 @@ class Surface:
         """
         import numpy as np
 
-        rows, columns = _whole("rows", rows), _whole("columns", columns)
+        rows, columns = arguments.whole("rows", rows), arguments.whole("columns", columns)
         shape = (columns, rows) if transposed else (rows, columns)
         if rows * columns > self.nbytes:  # before memory is taken for it
             raise SurfaceError(f"a block of {rows} x {columns} does not fit a surface of {self.nbytes} bytes")
         if out is None:
             out = np.empty(shape, np.float32)
         elif not isinstance(out, np.ndarray):
-            raise ArgumentError(f"out is {_kind_of(out)}; expected a float32 or float16 array")
+            raise ArgumentError(f"out is {arguments.kind_of(out)}; expected a float32 or float16 array")
         elif out.shape != shape:
             raise ArgumentError(f"out has shape {out.shape}; expected {shape}")
-        self._native.read(out.T if transposed else out, _whole("offset", offset), _row_stride(row_stride))
+        self._native.read(
+            out.T if transposed else out, arguments.whole("offset", offset), arguments.row_stride(row_stride)
+        )
         return out
 
 
@@ -300,18 +301,20 @@ class Device:
         if isinstance(text, (str, bytes)):
             mil, files = text, blobs or {}
         elif not (hasattr(text, "text") and hasattr(text, "blobs")):
-            raise ArgumentError(f"the text is {_kind_of(text)}; expected str, bytes or an object with text and blobs")
+            raise ArgumentError(
+                f"the text is {arguments.kind_of(text)}; expected str, bytes or an object with text and blobs"
+            )
         elif blobs is None:
             mil, files = text.text, text.blobs
         else:
             raise ArgumentError("the program object brings its own blobs: leave `blobs` out")
         mil = mil.encode() if isinstance(mil, str) else mil
-        label = _text("label", label)
-        return Program(self, _device.compile(self._native, mil, _blob_files(files), label), label)
+        label = arguments.text("label", label)
+        return Program(self, _device.compile(self._native, mil, arguments.blob_files(files), label), label)
 
     def surface(self, nbytes: int) -> Surface:
         """A zeroed surface of so many bytes."""
-        return Surface(self._native.surface(_whole("nbytes", nbytes)))
+        return Surface(self._native.surface(arguments.whole("nbytes", nbytes)))
 
     def surface_for(self, port: Port) -> Surface:
         """A zeroed surface that fits a port."""
@@ -326,8 +329,10 @@ class Device:
 
         ``"compile"``, ``"load"``, ``"evaluate"``, ``"stall"``; ``"clear"`` forgets all of them.
         """
-        milliseconds = _milliseconds("seconds", seconds)
-        self._native.inject_fault(_one_of("fault", fault, _FAULTS), _whole("after", after), milliseconds)
+        milliseconds = arguments.milliseconds("seconds", seconds)
+        self._native.inject_fault(
+            arguments.one_of("fault", fault, _FAULTS), arguments.whole("after", after), milliseconds
+        )
 
 
 def open(
@@ -357,23 +362,23 @@ def open(
     watchdog_s      an evaluation that takes longer poisons the device; None: wait for ever
     temp_dir        real ANE: where program directories go
     """
-    kind, colon, named = _text("kind", kind).partition(":")
+    kind, colon, named = arguments.text("kind", kind).partition(":")
     if colon and not named:
         raise ArgumentError(f"no profile behind the colon of kind {kind + colon!r}: write {kind!r}, or name one")
-    profile = _text("profile", profile or "")
+    profile = arguments.text("profile", profile or "")
     if named and profile and named != profile:
         raise ArgumentError(f"two profiles: {named!r} in the kind and profile={profile!r}")
     return Device(
         _device.open(
-            _one_of("kind", kind, _KINDS),
+            arguments.one_of("kind", kind, _KINDS),
             named or profile,
-            _one_of("executor", executor, _EXECUTORS),
+            arguments.one_of("executor", executor, _EXECUTORS),
             fp32,
             allow_unproven,
-            _switches(rules or {}),
-            _whole("live_budget", live_budget, 1, 2**32 - 1),
-            _whole("compile_budget", compile_budget, 1, 2**32 - 1),
-            _NO_WATCHDOG if watchdog_s is None else max(1, _milliseconds("watchdog_s", watchdog_s)),
+            arguments.switches(rules or {}),
+            arguments.whole("live_budget", live_budget, 1, 2**32 - 1),
+            arguments.whole("compile_budget", compile_budget, 1, 2**32 - 1),
+            arguments.NO_WATCHDOG if watchdog_s is None else max(1, arguments.milliseconds("watchdog_s", watchdog_s)),
             os.fspath(temp_dir) if temp_dir else "",
         )
     )
@@ -414,78 +419,16 @@ def rule_table() -> dict[str, Any]:
     return table
 
 
-def _kind_of(value: object) -> str:
-    return "None" if value is None else f"of type {type(value).__name__}"
-
-
-def _text(what: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise ArgumentError(f"{what} is {_kind_of(value)}; expected str")
-    return value
-
-
-def _one_of(what: str, value: str, known: Mapping[str, int]) -> int:
-    if value not in known:
-        raise ArgumentError(f"{what} is {value!r}; it must be one of {', '.join(map(repr, known))}")
-    return known[value]
-
-
-def _whole(what: str, value: int, least: int = 0, most: int = 2**63 - 1) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ArgumentError(f"{what} is {value!r}; it must be a whole number") from None
-    if not least <= number <= most:
-        raise ArgumentError(f"{what} is {number}; it must be {least} to {most}")
-    return number
-
-
-def _row_stride(value: int | None) -> int | None:
-    return None if value is None else _whole("row_stride", value)
-
-
-def _milliseconds(what: str, seconds: float) -> int:
-    most = (_NO_WATCHDOG - 1) // 1000
-    if not isinstance(seconds, (int, float)) or not 0 <= seconds <= most:
-        raise ArgumentError(f"{what} is {seconds!r}; it must be 0 to {most} seconds")
-    return round(seconds * 1000)
-
-
-def _switches(rules: Mapping[str, bool | int | float]) -> str:
-    def setting(name: str, value: bool | int | float) -> str:
-        if not name or set(name) & set("=,"):
-            raise ArgumentError(f"a rule is named {name!r}; expected a name of rule_table()")
-        if isinstance(value, bool):
-            return "on" if value else "off"
-        if not isinstance(value, (int, float)):
-            raise ArgumentError(f"rule {name!r} is set to {value!r}; expected True, False or a number")
-        return repr(value)
-
-    return ",".join(f"{name}={setting(_text('a rule', name), value)}" for name, value in rules.items())
-
-
-def _blob_files(blobs: Mapping[str, Any]) -> dict[str, Any]:
-    files = dict(blobs)
-    for path, data in files.items():
-        if not isinstance(path, str):
-            raise ArgumentError(f"a blob is named {path!r}; expected its path in the text, a str")
-        try:
-            memoryview(data).release()
-        except TypeError:
-            raise ArgumentError(f"blob {path!r} is {_kind_of(data)}; expected a whole file as bytes") from None
-    return files
-
-
 def _native_surface(what: str, surface: Surface) -> _device.Surface:
     if not isinstance(surface, Surface):
-        raise ArgumentError(f"{what} is bound to a value {_kind_of(surface)}; expected a Surface")
+        raise ArgumentError(f"{what} is bound to a value {arguments.kind_of(surface)}; expected a Surface")
     return surface._native
 
 
 def _bindings(side: str, surfaces: Mapping[str, Surface]) -> dict[str, _device.Surface]:
     if not isinstance(surfaces, Mapping):
-        raise ArgumentError(f"{side} is {_kind_of(surfaces)}; expected a dict from port names to surfaces")
-    return {_text("a port's name", name): _native_surface(repr(name), s) for name, s in surfaces.items()}
+        raise ArgumentError(f"{side} is {arguments.kind_of(surfaces)}; expected a dict from port names to surfaces")
+    return {arguments.text("a port's name", name): _native_surface(repr(name), s) for name, s in surfaces.items()}
 
 
 def _elements(port: Port, view: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
