@@ -176,7 +176,7 @@ def thread_limits() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def measure(rows: Rows, index: int) -> Result:
+def measure(rows: Rows, index: int, most_pairs: int) -> Result:
     row = rows.rows[index]
     ours: list[Turn] = []
     peer: list[Turn] = []
@@ -184,7 +184,7 @@ def measure(rows: Rows, index: int) -> Result:
         sides = [(Side(rows.module, index, 0), ours)]
         if row.peer is not None:
             sides.append((Side(rows.module, index, 1), peer))
-    for _ in range(row.pairs):
+    for _ in range(min(row.pairs, most_pairs)):
         for side, turns in sides:
             turns.append(side.time())
     for side, _ in sides:
@@ -275,14 +275,19 @@ def main(rows: Rows, description: str | None, default_json: Path) -> int:
     parser.add_argument("--filter", default="", help="only rows whose name contains this")
     parser.add_argument("--json", type=Path, default=default_json, help="where the figures go (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a floor is missed")
+    parser.add_argument(
+        "--pairs", type=int, default=PAIRS, help="at most so many turns a side; fewer than 10 only try it"
+    )
     arguments = parser.parse_args()
+    if arguments.pairs < 1 or (arguments.check and arguments.pairs < PAIRS):
+        parser.error(f"--pairs {arguments.pairs}: at least 1, and at least {PAIRS} with --check")
     chosen = [i for i, row in enumerate(rows.rows) if arguments.filter in row.name]
     if not chosen:
         parser.error(f"--filter {arguments.filter}: no row has that in its name; rows: {[r.name for r in rows.rows]}")
     print(TABLE_HEAD)
     results = []
     for index in chosen:
-        results.append(measure(rows, index))
+        results.append(measure(rows, index, arguments.pairs))
         print(table_line(results[-1]), flush=True)
     write_json(arguments.json, results)
     missed = [result.name for result in results if not result.holds]
