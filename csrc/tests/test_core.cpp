@@ -29,6 +29,11 @@ static void *allocate(size_t bytes) {
 }
 void *operator new(size_t bytes) { return allocate(bytes); }
 void *operator new[](size_t bytes) { return allocate(bytes); }
+void *operator new(size_t bytes, const std::nothrow_t &) noexcept {
+  if (allocations_left == 0) return nullptr;
+  if (allocations_left > 0) allocations_left--;
+  return malloc(bytes ? bytes : 1);
+}
 void operator delete(void *memory) noexcept { free(memory); }
 void operator delete[](void *memory) noexcept { free(memory); }
 void operator delete(void *memory, size_t) noexcept { free(memory); }
