@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from anetrain._surface_view import SurfaceView
+
 __all__ = [
     "ANEError",
     "Counters",
@@ -104,26 +106,27 @@ class ProgramSource(Protocol):
 class Lock:
     """A lock on a surface; entering gives its bytes as a ``uint8`` array.
 
-    ``view.view(numpy.float16)`` shows them as elements. After the lock is closed the array may still be looked at, but
-    it is read-only and what it shows is whatever the surface holds by then. Do not keep arrays made from it inside the
-    block: numpy leaves those writable, and the device does not see what is written through them later.
+    ``view.view(numpy.float16)`` shows them as elements. After the lock is closed the array, and every slice, reshape or
+    view made of it, may still be looked at, but all are read-only, and what they show is whatever the surface holds by
+    then. Only what left numpy's sight inside the block stays writable (``numpy.asarray``, a ``memoryview``, another
+    library's tensor): do not keep such, the device does not see what is written through it later.
     """
 
     def __init__(self, surface: _device.Surface, write: bool) -> None:
         self._surface, self._write = surface, write
-        self._view: npt.NDArray[np.uint8] | None = None
+        self._view: SurfaceView | None = None
 
     def __enter__(self) -> npt.NDArray[np.uint8]:
-        import numpy as np
+        from anetrain._surface_view import SurfaceView
 
         if self._view is not None:
             raise ArgumentError("this lock is open already: make another one with Surface.lock")
-        self._view = np.frombuffer(memoryview(self._surface.lock(self._write)), dtype=np.uint8)
+        self._view = SurfaceView.of(memoryview(self._surface.lock(self._write)))
         return self._view
 
     def __exit__(self, *exception: object) -> None:
         assert self._view is not None
-        self._view.setflags(write=False)
+        self._view.close()
         self._view = None
         self._surface.unlock(self._write)
 

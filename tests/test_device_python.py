@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import operator
 import pickle
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -392,6 +394,45 @@ def test_a_view_is_read_only_after_its_lock(device: Device):
         view[:] = 1
     with pytest.raises(ValueError, match="read-only"):
         view[0] = 2
+
+
+DERIVED = {
+    "view": lambda view: view.view(np.float16),
+    "slice": lambda view: view[2:10],
+    "view of a slice": lambda view: view[2:10].view(np.float16)[1:],
+    "reshape": lambda view: view.view(np.float16).reshape(4, 8).T,
+    "swapped axes": lambda view: np.swapaxes(view.view(np.float16).reshape(4, 8), 0, 1),
+    "in-place result": lambda view: operator.iadd(view.view(np.float16), 1),
+    "out": lambda view: np.add(view, 1, out=view[:]),
+}
+
+
+@pytest.mark.parametrize("derive", DERIVED.values(), ids=DERIVED)
+def test_arrays_made_of_a_view_are_read_only_after_its_lock(device: Device, derive: Callable[..., np.ndarray]):
+    surface = device.surface(64)
+    with surface.lock(write=True) as view:
+        kept = derive(view)
+        kept[:] = 3
+    seed = surface.seed
+    with pytest.raises(ValueError, match="read-only"):
+        kept[:] = 2
+    later = kept[1:]
+    with pytest.raises(ValueError, match="read-only"):
+        later[:] = 2
+    assert surface.seed == seed
+    with surface.lock(write=True) as again:
+        again[:] = 5
+    with pytest.raises(ValueError, match="read-only"):
+        kept[:] = 2
+
+
+def test_copies_and_results_stay_writable_after_the_lock(device: Device):
+    surface = device.surface(64)
+    with surface.lock(write=True) as view:
+        kept = [view.copy(), view + 1, view[[1, 2, 3]], np.array(view), view.astype(np.float32)[4:]]
+    for array in kept:
+        array[:] = 4
+    assert surface.read(1, 32).max() == 0
 
 
 def test_a_surface_outlives_its_views(device: Device):
