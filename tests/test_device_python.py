@@ -8,6 +8,7 @@ import json
 import operator
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -199,6 +200,21 @@ def test_blobs_are_bytes_like(device: Device):
         device.compile(subtract(), {"w.bin": "text"})
     with pytest.raises(errors.ArgumentError, match="a blob is named 5"):
         device.compile(subtract(), {5: b"a"})  # type: ignore[dict-item]
+
+
+def test_blobs_the_text_never_refers_to_are_warned_of(device: Device):
+    used, unused = "@model_path/weights/w.bin", "@model_path/weights/W.bin"
+    weight = 'BLOBFILE(path = tensor<string, []>("@model_path/weights/w.bin"), offset = tensor<uint64, []>(64))'
+    text = program(
+        [f"{tensor()} x"],
+        [f"{tensor()} w = const()", f"{tensor()} z = add(x = x, y = w)"],
+        ["z"],
+    ).replace('[name = tensor<string, []>("w")]', f'[name = tensor<string, []>("w"), val = {tensor()}({weight})]')
+    record = struct.pack("<IIQQQ32x", 0xDEADBEEF, 1, 64, 128, 0)
+    blob = struct.pack("<II56x", 1, 2) + record + bytes(64)
+    assert device.compile(text, {used: blob}).report["warnings"] == []
+    (warning,) = device.compile(text, {used: blob, unused: blob}).report["warnings"]
+    assert warning == f"blob '{unused}' was given, but the text never refers to it"
 
 
 @pytest.mark.parametrize("text", [None, 5, bytearray(b"program"), ["program"]])

@@ -209,6 +209,8 @@ std::unique_ptr<ane_backend_program> compile(ane_backend_device &device, const c
   auto graph = std::make_shared<const Graph>(compile_text(mil, mil_bytes, files, frontend));
   std::vector<std::string> warnings;
   check_rules(*graph, device.profile, device.allow_unproven, &warnings);
+  for (const std::string &path : graph->unread_blob_paths)
+    warnings.push_back("blob '" + path + "' was given, but the text never refers to it");
   program->graph = graph;
   program->inputs = device_ports(*graph, graph->inputs);
   program->outputs = device_ports(*graph, graph->outputs);

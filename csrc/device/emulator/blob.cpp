@@ -210,6 +210,13 @@ void BlobReader::check_is_record(const BlobReference &reference, const BlobView 
   }
 }
 
+std::vector<std::string> BlobReader::unread_paths() const {
+  std::vector<std::string> paths;
+  for (const auto &[path, file] : files_)
+    if (!record_offsets_.count(path)) paths.push_back(path);
+  return paths;
+}
+
 ConstantPtr BlobReader::read(const BlobReference &reference, const Type &type, SourcePos pos) {
   const Place place(reference, pos);
   const auto found = files_.find(reference.path);

@@ -24,6 +24,7 @@ class BlobReader {
   ConstantPtr read(const BlobReference &reference, const Type &type, SourcePos pos);
 
   int file_count() const { return static_cast<int>(record_offsets_.size()); }  // distinct files read so far
+  std::vector<std::string> unread_paths() const;                               // of files given and not read so far
 
  private:
   void check_is_record(const BlobReference &reference, const BlobView &file, SourcePos pos);

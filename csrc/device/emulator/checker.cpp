@@ -57,6 +57,7 @@ class FunctionChecker {
     if (graph_.outputs.empty())
       invalid_program(function_.pos, quoted(function_.name) + ": a function returns at least one value");
     graph_.blob_file_count = blobs_.file_count();
+    graph_.unread_blob_paths = blobs_.unread_paths();
     remove_dead_nodes();
     remove_unused_values();
     return std::move(graph_);

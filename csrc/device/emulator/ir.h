@@ -48,6 +48,7 @@ struct Graph {
   std::vector<int> outputs;  // value ids as declared
   int blob_file_count = 0;   // distinct files
   int blob_reference_count = 0;
+  std::vector<std::string> unread_blob_paths;  // given with the text, which never refers to them
 };
 
 // Reads the arguments of one node. A wrong name is a bug of the emulator and throws std::logic_error.
