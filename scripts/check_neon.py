@@ -1,4 +1,4 @@
-"""Cross-compiles all native sources for arm64 Linux, warnings being errors, and runs the fp16 and thread tests there.
+"""Cross-compiles all native sources for arm64 Linux, warnings being errors, and runs the tests of NEON there.
 
 An emulated CPU runs them, so the tests of NEON are complete but the random ones fewer. Needs aarch64-linux-gnu-g++ and
 qemu-aarch64-static (Debian: g++-aarch64-linux-gnu, qemu-user-static).
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = "aarch64-linux-gnu"
 EMULATOR = ["qemu-aarch64-static", "-L", f"/usr/{TARGET}"]
 TOOLS = (f"{TARGET}-gcc", f"{TARGET}-g++", f"{TARGET}-ar", EMULATOR[0])
-TESTS = ("fp16", "threads")  # OpenBLAS is not there for arm64: it is compiled against, not linked
+TESTS = ("fp16", "threads", "bits", "bits_base", "audit")  # OpenBLAS is not there for arm64: it is compiled against, not linked
 
 
 def missing_tools() -> list[str]:

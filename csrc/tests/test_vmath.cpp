@@ -7,18 +7,12 @@
 #include <functional>
 #include <vector>
 
-#include "cpu/cpu_features.h"
 #include "cpu/fp16.h"
 #include "device/emulator/elementwise.h"
 #include "device/emulator/rows.h"
 #include "tests/check.h"
 
 using namespace ane;
-
-// test_vmath_*.cpp: the same code compiled for each instruction set
-uint64_t vmath_digest_base(const float *halves);
-uint64_t vmath_digest_avx2(const float *halves);
-uint64_t vmath_digest_avx512(const float *halves);
 
 namespace {
 
@@ -195,15 +189,6 @@ TEST(rounding) {
   CHECK_EQ(wrong_portable, 0);
   CHECK_EQ(wrong_lane, 0);
   CHECK_EQ(wrong_whole, 0);
-}
-
-TEST(instruction_sets_agree) {
-  const uint64_t expected = vmath_digest_base(all_halves().data());
-  (void)expected;
-#if defined(__x86_64__)
-  if (anecpu_has_avx2()) CHECK_EQ(vmath_digest_avx2(all_halves().data()), expected);
-  if (anecpu_has_avx512()) CHECK_EQ(vmath_digest_avx512(all_halves().data()), expected);
-#endif
 }
 
 // Every operation of elementwise.h, over all fp16 values, in vectors of every size.

@@ -117,6 +117,9 @@ void run_argmax(const NodeRun &run) {
   });
 }
 
+// NaN is larger than any number.
+static bool larger(float a, float b) { return a != a ? b == b : a > b; }
+
 // The k largest, largest first (smallest, smallest first, when ascending); equal ones in the order of their places.
 void run_topk(const NodeRun &run) {
   const Rows rows = rows_along_axis(run);
@@ -126,8 +129,12 @@ void run_topk(const NodeRun &run) {
   for_rows(rows, run.in("x"), [&](int64_t row, float *values) {
     std::vector<int64_t> order(static_cast<size_t>(rows.length()));
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return ascending ? values[a] < values[b] : values[a] > values[b]; });
+    const auto before = [&](int64_t a, int64_t b) {
+      const float first = values[ascending ? b : a], second = values[ascending ? a : b];
+      if (larger(first, second) || larger(second, first)) return larger(first, second);
+      return a < b;
+    };
+    std::sort(order.begin(), order.end(), before);
     std::vector<float> best(static_cast<size_t>(k)), places(static_cast<size_t>(k));
     for (int64_t i = 0; i < k; ++i) {
       best[i] = values[order[i]];

@@ -1,2 +1,0 @@
-#define ANE_DIGEST vmath_digest_avx2
-#include "vmath_digest.inc"

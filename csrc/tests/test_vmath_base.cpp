@@ -1,2 +1,0 @@
-#define ANE_DIGEST vmath_digest_base
-#include "vmath_digest.inc"
