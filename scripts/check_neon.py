@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = "aarch64-linux-gnu"
 EMULATOR = ["qemu-aarch64-static", "-L", f"/usr/{TARGET}"]
 TOOLS = (f"{TARGET}-gcc", f"{TARGET}-g++", f"{TARGET}-ar", EMULATOR[0])
-TESTS = ("fp16", "threads", "bits", "bits_base", "audit")  # OpenBLAS is not there for arm64: it is compiled against, not linked
+# OpenBLAS is not there for arm64: it is compiled against, not linked.
+TESTS = ("fp16", "threads", "bits", "bits_base", "audit")
 
 
 def missing_tools() -> list[str]:
