@@ -626,6 +626,34 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on address space that the system keeps")
+def test_an_evaluation_without_memory_is_no_lost_device():
+    done = run_python(
+        """
+import resource
+import anetrain.device
+from anetrain import errors
+from tests.programs import subtract
+dev = anetrain.device.open("emulator", executor="reference")
+program = dev.compile(subtract(channels=1024, width=16384))
+surfaces = {port.name: dev.surface_for(port) for port in (*program.inputs, *program.outputs)}
+request = program.request({"x": surfaces["x"], "W": surfaces["W"]}, {"z": surfaces["z"]})
+pages = int(open("/proc/self/statm").read().split()[0])
+limits = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (4 << 20), limits[1]))
+try:
+    request.run()
+except errors.EvalError as failure:
+    print(failure)
+resource.setrlimit(resource.RLIMIT_AS, limits)
+request.run()
+print("runs again")
+"""
+    )
+    assert "out of memory while evaluating a program" in done.stdout, done.stderr
+    assert done.stdout.endswith("runs again\n"), done.stderr
+
+
 def test_interrupt_during_a_long_compile():
     with subprocess.Popen([sys.executable, "-c", LONG_COMPILE], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

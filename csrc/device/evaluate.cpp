@@ -137,10 +137,13 @@ static ane_status evaluate(ane_request &request, ane_error *error) {
 }  // namespace ane
 
 ane_status ane_evaluate(ane_request *request, ane_error *error) {
-  const ane_status status = ane::guarded(error, [&] {
-    if (!request) return ane_fail(error, ANE_BAD_ARGUMENT, "ane_evaluate: `request` is NULL");
-    return ane::evaluate(*request, error);
-  });
+  const ane_status status = ane::guarded(
+      error,
+      [&] {
+        if (!request) return ane_fail(error, ANE_BAD_ARGUMENT, "ane_evaluate: `request` is NULL");
+        return ane::evaluate(*request, error);
+      },
+      ane::kEvaluate);
   if (status && request) ane::set_label(error, request->program->label);
   return status;
 }

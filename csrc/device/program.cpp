@@ -185,15 +185,18 @@ void unload_programs_at_exit(ane_device &device) {
 ane_status ane_program_create(ane_device *device, const char *mil, size_t mil_bytes, const ane_blob *blobs,
                               size_t blob_count, const char *label, ane_program **program, ane_error *error) {
   label = label ? label : "";
-  const ane_status status = ane::guarded(error, [&] {
-    if (!device || !mil || !program)
-      return ane_fail(error, ANE_BAD_ARGUMENT, "ane_program_create: `%s` is NULL",
-                      !device ? "device"
-                      : !mil  ? "mil"
-                              : "program");
-    *program = nullptr;
-    return ane::create(*device, {mil, mil_bytes, blobs, blob_count}, label, program, error);
-  });
+  const ane_status status = ane::guarded(
+      error,
+      [&] {
+        if (!device || !mil || !program)
+          return ane_fail(error, ANE_BAD_ARGUMENT, "ane_program_create: `%s` is NULL",
+                          !device ? "device"
+                          : !mil  ? "mil"
+                                  : "program");
+        *program = nullptr;
+        return ane::create(*device, {mil, mil_bytes, blobs, blob_count}, label, program, error);
+      },
+      ane::kCompile);
   if (status) ane::set_label(error, label);
   return status;
 }

@@ -68,12 +68,15 @@ static ane_status create(ane_device &device, size_t bytes, ane_surface **result,
 }  // namespace ane
 
 ane_status ane_surface_create(ane_device *device, size_t bytes, ane_surface **surface, ane_error *error) {
-  return ane::guarded(error, [&] {
-    if (!device || !surface)
-      return ane_fail(error, ANE_BAD_ARGUMENT, "ane_surface_create: `%s` is NULL", device ? "surface" : "device");
-    *surface = nullptr;
-    return ane::create(*device, bytes, surface, error);
-  });
+  return ane::guarded(
+      error,
+      [&] {
+        if (!device || !surface)
+          return ane_fail(error, ANE_BAD_ARGUMENT, "ane_surface_create: `%s` is NULL", device ? "surface" : "device");
+        *surface = nullptr;
+        return ane::create(*device, bytes, surface, error);
+      },
+      ane::kCreateSurface);
 }
 
 void ane_surface_retain(ane_surface *surface) {

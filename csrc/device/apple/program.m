@@ -83,7 +83,7 @@ ane_status ane_apple_program_create(ane_backend_device *device, const char *mil,
                                     ane_backend_program **result, ane_backend_program_info *info, ane_error *error) {
   (void)label; /* the layer above names the program in errors and reports */
   ane_backend_program *program = calloc(1, sizeof *program);
-  if (!program) return ane_fail(error, ANE_UNAVAILABLE, "out of memory for a program");
+  if (!program) return ane_fail(error, ANE_COMPILE_FAILED, "out of memory for a program");
   program->device = device;
   ane_compile_run run = {.before_compile = before_compile, .context = context};
   ane_error failure; /* a try that failed and was made good by the next leaves no trace in `error` */

@@ -20,7 +20,7 @@ ane_status ane_apple_surface_create(ane_backend_device *device, size_t bytes, an
                                     ane_error *error) {
   (void)device;
   ane_backend_surface *surface = calloc(1, sizeof *surface);
-  if (!surface) return ane_fail(error, ANE_UNAVAILABLE, "out of memory for a surface");
+  if (!surface) return ane_fail(error, ANE_SURFACE_ERROR, "out of memory for a surface");
   @autoreleasepool {
     NSNumber *size = @(bytes);
     NSDictionary *properties = @{

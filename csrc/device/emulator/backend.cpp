@@ -81,14 +81,17 @@ ane_status report_failure(const DeviceError &failure, ane_error *error) {
 }
 
 template <class Body>
-ane_status emulated(ane_error *error, Body &&body) {
-  return guarded(error, [&]() -> ane_status {
-    try {
-      return body();
-    } catch (const DeviceError &failure) {
-      return report_failure(failure, error);
-    }
-  });
+ane_status emulated(ane_error *error, Body &&body, const Task &task = kAnyTask) {
+  return guarded(
+      error,
+      [&]() -> ane_status {
+        try {
+          return body();
+        } catch (const DeviceError &failure) {
+          return report_failure(failure, error);
+        }
+      },
+      task);
 }
 
 // ---------------------------------------------------------------- device
@@ -126,20 +129,23 @@ uint64_t live_objects(ane_backend_device *device) { return device->objects; }
 // ---------------------------------------------------------------- surfaces
 
 ane_status create_surface(ane_backend_device *device, size_t bytes, ane_backend_surface **result, ane_error *error) {
-  return emulated(error, [&] {
-    auto surface = std::make_unique<ane_backend_surface>();
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    surface->device = device;
-    surface->bytes = bytes;
-    surface->mapped_bytes = (bytes + page - 1) / page * page;
-    void *base = mmap(nullptr, surface->mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED)
-      return ane_fail(error, ANE_SURFACE_ERROR, "no memory for a surface of %zu bytes: %s", bytes, strerror(errno));
-    surface->base = static_cast<uint8_t *>(base);
-    *result = surface.release();
-    device->objects++;
-    return ANE_OK;
-  });
+  return emulated(
+      error,
+      [&] {
+        auto surface = std::make_unique<ane_backend_surface>();
+        const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+        surface->device = device;
+        surface->bytes = bytes;
+        surface->mapped_bytes = (bytes + page - 1) / page * page;
+        void *base = mmap(nullptr, surface->mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (base == MAP_FAILED)
+          return ane_fail(error, ANE_SURFACE_ERROR, "no memory for a surface of %zu bytes: %s", bytes, strerror(errno));
+        surface->base = static_cast<uint8_t *>(base);
+        *result = surface.release();
+        device->objects++;
+        return ANE_OK;
+      },
+      kCreateSurface);
 }
 
 void destroy_surface(ane_backend_surface *surface) {
@@ -226,21 +232,24 @@ ane_status create_program(ane_backend_device *device, const char *mil, size_t mi
                           size_t blob_count, const char *, ane_status (*before_compile)(void *, ane_error *),
                           void *context, ane_backend_program **result, ane_backend_program_info *info,
                           ane_error *error) {
-  return emulated(error, [&]() -> ane_status {
-    if (const ane_status status = before_compile(context, error)) return status;
-    const uint64_t earlier_compiles = count_compile(*device);
-    auto program = compile(*device, mil, mil_bytes, blob_files(blobs, blob_count));
-    load(*device, *program, earlier_compiles);
-    device->objects++;
-    *info = {program->input_ports.data(),
-             program->output_ports.data(),
-             program->inputs.size(),
-             program->outputs.size(),
-             false,
-             program->report.c_str()};
-    *result = program.release();
-    return ANE_OK;
-  });
+  return emulated(
+      error,
+      [&]() -> ane_status {
+        if (const ane_status status = before_compile(context, error)) return status;
+        const uint64_t earlier_compiles = count_compile(*device);
+        auto program = compile(*device, mil, mil_bytes, blob_files(blobs, blob_count));
+        load(*device, *program, earlier_compiles);
+        device->objects++;
+        *info = {program->input_ports.data(),
+                 program->output_ports.data(),
+                 program->inputs.size(),
+                 program->outputs.size(),
+                 false,
+                 program->report.c_str()};
+        *result = program.release();
+        return ANE_OK;
+      },
+      kCompile);
 }
 
 const char *program_counters(ane_backend_program *program) {
@@ -308,19 +317,22 @@ void destroy_request(ane_backend_request *request) {
 }
 
 ane_status evaluate(ane_backend_request *request, const uint64_t *input_seeds, ane_error *error) {
-  return emulated(error, [&] {
-    ane_backend_program &program = *request->program;
-    ane_backend_device &device = *program.device;
-    if (!request->too_small.empty()) evaluation_failed(0x1d, 0x9, request->too_small);
-    if (device.has_evaluate_rules)
-      check_evaluation(*program.graph, device.profile, request->sizes, device.tile_poisoned);
-    for (size_t i = 0; i < program.inputs.size(); i++)
-      request->inputs[program.inputs[i].declared].seed = input_seeds[i];
-    for (auto &input : request->padded_inputs) pack_rows(*input.port, input.surface, input.dense.data());
-    program.executor->run(request->inputs, request->outputs);
-    for (auto &output : request->padded_outputs) unpack_rows(*output.port, output.dense.data(), output.surface);
-    return ANE_OK;
-  });
+  return emulated(
+      error,
+      [&] {
+        ane_backend_program &program = *request->program;
+        ane_backend_device &device = *program.device;
+        if (!request->too_small.empty()) evaluation_failed(0x1d, 0x9, request->too_small);
+        if (device.has_evaluate_rules)
+          check_evaluation(*program.graph, device.profile, request->sizes, device.tile_poisoned);
+        for (size_t i = 0; i < program.inputs.size(); i++)
+          request->inputs[program.inputs[i].declared].seed = input_seeds[i];
+        for (auto &input : request->padded_inputs) pack_rows(*input.port, input.surface, input.dense.data());
+        program.executor->run(request->inputs, request->outputs);
+        for (auto &output : request->padded_outputs) unpack_rows(*output.port, output.dense.data(), output.surface);
+        return ANE_OK;
+      },
+      kEvaluate);
 }
 
 }  // namespace
