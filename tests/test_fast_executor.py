@@ -99,6 +99,25 @@ def test_threads_and_repetition_change_nothing(
                 assert_equal(program.run(made.inputs), expected)
 
 
+def test_programs_of_thousands_of_operations(pair: tuple[Device, Device]) -> None:
+    """All read the same input and every hundredth value is read again at the end: far more than fits into one unit."""
+
+    def build(g: Graph) -> None:
+        x = y = g.input("x", (1, 8, 1, 32))
+        kept = []
+        for i in range(4000):
+            y = y - x if i % 3 == 0 else g.relu(y + x)
+            if i % 100 == 0:
+                kept.append(g.reshape(y, (8, 32)))
+        for value in kept:
+            y = y + g.reshape(value, (1, 8, 1, 32))
+        g.output("y", y)
+
+    inputs = {"x": halves(np.random.default_rng(4), 1, 8, 1, 32) / np.float16(64)}
+    with pair[0].compile(built(build)) as found, pair[1].compile(built(build)) as expected:
+        assert_equal(found.run(inputs), expected.run(inputs))
+
+
 # ---------------------------------------------------------------- products of real numbers
 
 

@@ -7,6 +7,7 @@
 #include "cpu/fp16.h"
 #include "device/emulator/executor.h"
 #include "device/emulator/fast/kernels.h"
+#include "device/emulator/fast/precedence.h"
 #include "device/emulator/fast/view.h"
 #include "device/emulator/frontend.h"
 #include "tests/mil_samples.h"
@@ -118,6 +119,20 @@ TEST(moves_convert_and_turn_blocks) {
       CHECK_EQ(every_other[2 * i + 1], 7);
     }
   });
+}
+
+TEST(precedence_knows_ways_through_others_as_nodes_merge) {
+  Precedence nodes;  // 0 -> 1 -> 3, 0 -> 2 -> 3, 0 -> 4
+  for (const std::set<int> &before : {std::set<int>{}, {0}, {0}, {1, 2}, {0}}) nodes.add(before);
+  CHECK(nodes.indirect(0, 3));
+  CHECK(!nodes.indirect(0, 1));
+  CHECK(!nodes.indirect(1, 2));
+  nodes.merge(1, 4);
+  CHECK(!nodes.indirect(4, 3));
+  CHECK(nodes.indirect(0, 3));  // through 2, and through 4
+  nodes.merge(2, 3);
+  CHECK(nodes.indirect(0, 3));  // through 4 alone
+  CHECK((nodes.order() == std::vector<int>{0, 4, 3}));
 }
 
 TEST(views_reshape_without_moving_where_they_can) {

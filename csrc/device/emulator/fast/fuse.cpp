@@ -1,44 +1,105 @@
 #include "fuse.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
-#include <stdexcept>
 
 #include "merge.h"
+#include "precedence.h"
 
 namespace ane::fast {
 
 namespace {
 
-std::set<int> buffers_of(const Unit &unit) {
-  std::set<int> result;
-  for (const View *view : unit.reads()) result.insert(view->buffer);
-  for (const View *view : unit.writes()) result.insert(view->buffer);
-  return result;
+// Merges as it walks over the units. Knows of those it has met who touches which buffer and what must run before what.
+class Fuser {
+ public:
+  explicit Fuser(Draft *draft) : draft_(*draft), users_(draft->buffers.size()) {}
+  void run();
+
+ private:
+  void meet(int index);
+  void note_views(int index);
+  void forget_views(int index);
+  std::vector<int> candidates(int index) const;
+  bool merge_backwards(int index);
+  Unit *unit(int index) const { return draft_.units[static_cast<size_t>(index)].get(); }
+
+  struct Users {
+    std::set<int> readers, writers;
+  };
+  Draft &draft_;
+  std::vector<Users> users_;  // by buffer: units met and not merged into others
+  Precedence precedence_;     // of the units met
+};
+
+void Fuser::note_views(int index) {
+  for (const View *view : unit(index)->reads()) users_[static_cast<size_t>(view->buffer)].readers.insert(index);
+  for (const View *view : unit(index)->writes()) users_[static_cast<size_t>(view->buffer)].writers.insert(index);
 }
 
-bool share(const std::set<int> &a, const std::set<int> &b) {
-  return std::any_of(a.begin(), a.end(), [&](int buffer) { return b.count(buffer) != 0; });
+void Fuser::forget_views(int index) {
+  for (const View *view : unit(index)->reads()) users_[static_cast<size_t>(view->buffer)].readers.erase(index);
+  for (const View *view : unit(index)->writes()) users_[static_cast<size_t>(view->buffer)].writers.erase(index);
+}
+
+// A unit comes after all that write what it reads, and those have been met: units stand in an order in which they run.
+void Fuser::meet(int index) {
+  std::set<int> before;
+  for (const View *view : unit(index)->reads()) {
+    const std::set<int> &writers = users_[static_cast<size_t>(view->buffer)].writers;
+    before.insert(writers.begin(), writers.end());
+  }
+  precedence_.add(before);
+  note_views(index);
+}
+
+// Earlier lane units that share a buffer with this one, the nearest first.
+std::vector<int> Fuser::candidates(int index) const {
+  std::vector<int> found;
+  const auto take = [&](const std::set<int> &users) {
+    for (int user : users) {
+      if (user != index && unit(user)->kind == UnitKind::Lanes) found.push_back(user);
+    }
+  };
+  for (const auto &views : {unit(index)->reads(), unit(index)->writes()}) {
+    for (const View *view : views) {
+      take(users_[static_cast<size_t>(view->buffer)].readers);
+      take(users_[static_cast<size_t>(view->buffer)].writers);
+    }
+  }
+  std::sort(found.begin(), found.end(), std::greater<>());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  return found;
 }
 
 // Merges unit `index` with an earlier one if any fits; the result stands at `index`.
-bool merge_backwards(Draft *draft, size_t index) {
-  const LaneUnit &unit = static_cast<const LaneUnit &>(*draft->units[index]);
-  const std::set<int> buffers = buffers_of(unit);
-  std::unique_ptr<Dependencies> dependencies;  // made at the first candidate: most units have none
-  for (size_t earlier = index; earlier-- > 0;) {
-    const Unit *candidate = draft->units[earlier].get();
-    if (candidate == nullptr || candidate->kind != UnitKind::Lanes || !share(buffers, buffers_of(*candidate))) continue;
-    std::unique_ptr<LaneUnit> merged = merge(static_cast<const LaneUnit &>(*candidate), unit);
-    if (!merged) continue;
-    if (!dependencies) dependencies = std::make_unique<Dependencies>(*draft);
-    const int a = static_cast<int>(earlier), b = static_cast<int>(index);
-    if (dependencies->indirect(a, b) || dependencies->indirect(b, a)) continue;
-    draft->units[earlier].reset();
-    draft->units[index] = std::move(merged);
+bool Fuser::merge_backwards(int index) {
+  for (int earlier : candidates(index)) {
+    std::unique_ptr<LaneUnit> merged =
+        merge(static_cast<const LaneUnit &>(*unit(earlier)), static_cast<const LaneUnit &>(*unit(index)));
+    if (!merged || precedence_.indirect(earlier, index) || precedence_.indirect(index, earlier)) continue;
+    precedence_.merge(earlier, index);
+    forget_views(earlier);
+    forget_views(index);
+    draft_.units[static_cast<size_t>(earlier)].reset();
+    draft_.units[static_cast<size_t>(index)] = std::move(merged);
+    note_views(index);
     return true;
   }
   return false;
+}
+
+void Fuser::run() {
+  for (int index = 0; index < static_cast<int>(draft_.units.size()); ++index) {
+    meet(index);
+    if (unit(index)->kind != UnitKind::Lanes) continue;
+    while (merge_backwards(index)) {
+    }
+  }
+  Units sorted;
+  for (int index : precedence_.order()) sorted.push_back(std::move(draft_.units[static_cast<size_t>(index)]));
+  draft_.units = std::move(sorted);
 }
 
 // Stores into buffers that no unit reads any more, and the operations that only fed those.
@@ -67,79 +128,8 @@ void drop_dead(Draft *draft) {
 
 }  // namespace
 
-Dependencies::Dependencies(const Draft &draft) : before_(draft.units.size()) {
-  std::vector<std::vector<int>> writers(draft.buffers.size());
-  for (size_t i = 0; i < draft.units.size(); ++i) {
-    if (!draft.units[i]) continue;
-    for (const View *view : draft.units[i]->writes()) writers[view->buffer].push_back(static_cast<int>(i));
-  }
-  for (size_t i = 0; i < draft.units.size(); ++i) {
-    if (!draft.units[i]) continue;
-    std::set<int> all;
-    for (const View *view : draft.units[i]->reads())
-      all.insert(writers[view->buffer].begin(), writers[view->buffer].end());
-    all.erase(static_cast<int>(i));
-    before_[i].assign(all.begin(), all.end());
-  }
-}
-
-bool Dependencies::indirect(int from, int to) const {
-  std::vector<bool> seen(before_.size(), false);
-  std::vector<int> open;
-  auto visit = [&](int unit) {
-    for (int earlier : before_[unit]) {
-      if (!seen[earlier] && !(unit == to && earlier == from)) {
-        seen[earlier] = true;
-        open.push_back(earlier);
-      }
-    }
-  };
-  visit(to);
-  while (!open.empty()) {
-    const int unit = open.back();
-    open.pop_back();
-    if (unit == from) return true;
-    visit(unit);
-  }
-  return false;
-}
-
-void sort_units(Draft *draft) {
-  const Dependencies dependencies(*draft);
-  const size_t count = draft->units.size();
-  std::vector<int> waiting(count, 0);
-  std::vector<std::vector<int>> after(count);
-  std::set<int> ready;
-  for (size_t i = 0; i < count; ++i) {
-    if (!draft->units[i]) continue;
-    for (int earlier : dependencies.before(static_cast<int>(i))) {
-      after[earlier].push_back(static_cast<int>(i));
-      ++waiting[i];
-    }
-    if (waiting[i] == 0) ready.insert(static_cast<int>(i));
-  }
-  Units sorted;
-  while (!ready.empty()) {
-    const int next = *ready.begin();
-    ready.erase(ready.begin());
-    for (int later : after[next]) {
-      if (--waiting[later] == 0) ready.insert(later);
-    }
-    sorted.push_back(std::move(draft->units[next]));
-  }
-  if (std::any_of(draft->units.begin(), draft->units.end(), [](const auto &unit) { return unit != nullptr; })) {
-    throw std::logic_error("fusion made units that wait for each other");
-  }
-  draft->units = std::move(sorted);
-}
-
 void fuse_lanes(Draft *draft) {
-  for (size_t i = 0; i < draft->units.size(); ++i) {
-    if (draft->units[i]->kind != UnitKind::Lanes) continue;
-    while (merge_backwards(draft, i)) {
-    }
-  }
-  sort_units(draft);
+  Fuser(draft).run();
   drop_dead(draft);
   std::erase_if(draft->units, [](const auto &unit) { return unit->writes().empty(); });
 }

@@ -49,20 +49,20 @@ void lift(LaneUnit *unit, const LaneUnit &outer) {
   unit->reduced_last = outer.reduced_last;
 }
 
+int64_t lane_count(const LaneUnit &unit) { return product(unit.domain, 0, unit.domain.size()); }
+
 // Brings both to one domain; false where there is none.
 bool align(LaneUnit *first, LaneUnit *second) {
-  const int64_t count_first = product(first->domain, 0, first->domain.size());
-  const int64_t count_second = product(second->domain, 0, second->domain.size());
-  if (count_first == count_second) {
+  if (lane_count(*first) == lane_count(*second)) {
     const std::optional<Shape> shared = common_refinement(first->domain, second->domain);
     if (!shared) return false;
     refine(first, *shared);
     refine(second, *shared);
     return true;
   }
-  if (!first->reduces() || second->reduces()) return false;
   const Shape kept = kept_axes(*first);
-  if (product(kept, 0, kept.size()) != count_second || common_refinement(kept, second->domain) != kept) return false;
+  if (product(kept, 0, kept.size()) != lane_count(*second) || common_refinement(kept, second->domain) != kept)
+    return false;
   refine(second, kept);
   lift(second, *first);
   return true;
@@ -138,17 +138,28 @@ void refine(LaneUnit *unit, const Shape &finer) {
   unit->domain = finer;
 }
 
+namespace {
+
+// What can be said without copies: long programs ask for many pairs that do not fit.
+bool may_merge(const LaneUnit &first, const LaneUnit &second) {
+  const std::vector<const View *> reads = first.reads();
+  if (first.ops.size() + second.ops.size() > kMostOps) return false;
+  if (reads.size() + first.stores.size() + second.stores.size() > kMostViews) return false;
+  if (lane_count(first) != lane_count(second) && (!first.reduces() || second.reduces())) return false;
+  return std::none_of(reads.begin(), reads.end(),
+                      [&](const View *view) { return writes_buffer(second, view->buffer); });
+}
+
+}  // namespace
+
 std::unique_ptr<LaneUnit> merge(const LaneUnit &first, const LaneUnit &second) {
-  if (first.ops.size() + second.ops.size() > kMostOps) return nullptr;
+  if (!may_merge(first, second)) return nullptr;
   auto merged = std::make_unique<LaneUnit>(first);
   LaneUnit added = second;
   if (!align(merged.get(), &added)) return nullptr;
   if (merged->reduces() && added.reduces() &&
       (merged->reduced_first != added.reduced_first || merged->reduced_last != added.reduced_last)) {
     return nullptr;
-  }
-  for (const View *view : merged->reads()) {
-    if (writes_buffer(added, view->buffer)) return nullptr;
   }
   if (!merged->reduces()) {
     merged->reduced_first = added.reduced_first;

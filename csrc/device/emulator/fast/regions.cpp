@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <stdexcept>
 
 #include "../../../cpu/threads.h"
-#include "fuse.h"
+#include "precedence.h"
 #include "slice.h"
 
 namespace ane::fast {
@@ -41,9 +40,7 @@ bool stays_in_slice(const Unit &writer, const Unit &reader) {
 // Regions as they grow: each unit belongs to one group; groups of one unit are not yet regions.
 class Former {
  public:
-  explicit Former(Draft *draft) : draft_(*draft), dependencies_(*draft), group_(draft->units.size()) {
-    for (size_t i = 0; i < group_.size(); ++i) group_[i] = static_cast<int>(i);
-  }
+  explicit Former(Draft *draft);
   void grow_from(int seed);
   std::vector<Region> take();
 
@@ -53,57 +50,50 @@ class Former {
     const auto found = forms_.find(index);
     return found == forms_.end() ? unit(index) : *found->second;
   }
-  std::vector<int> members(int group) const;
   bool join(int candidate, int group, int64_t slices);
-  bool passes_through_others(int candidate, int group) const;
-  std::vector<int> groups_in_order() const;
+  std::set<int> neighbours(int group) const;
   void make_local(Region *region);
 
+  struct Users {
+    std::vector<int> readers, writers;
+  };
   Draft &draft_;
-  const Dependencies dependencies_;
+  std::vector<Users> users_;                    // by buffer: units
+  Precedence precedence_;                       // of groups
   std::vector<int> group_;                      // by unit
+  std::vector<std::vector<int>> members_;       // by group: units in order
   std::map<int, std::unique_ptr<Unit>> forms_;  // the sliced form of units in regions
   std::map<int, int64_t> slices_;               // by group
 };
 
-std::vector<int> Former::members(int group) const {
-  std::vector<int> result;
-  for (size_t i = 0; i < group_.size(); ++i) {
-    if (group_[i] == group) result.push_back(static_cast<int>(i));
-  }
-  return result;
-}
-
-// Would a unit outside of both have to run between the group and the candidate?
-bool Former::passes_through_others(int candidate, int group) const {
-  const auto reaches = [&](int from, int to) {  // a way from group `from` to group `to` through a third one
-    std::set<int> seen{to};
-    std::vector<int> open{to};
-    while (!open.empty()) {
-      const int current = open.back();
-      open.pop_back();
-      for (int member : members(current)) {
-        for (int earlier : dependencies_.before(member)) {
-          const int next = group_[static_cast<size_t>(earlier)];
-          if (next == from && current != to) return true;
-          if (next != from && seen.insert(next).second) open.push_back(next);
-        }
-      }
+Former::Former(Draft *draft) : draft_(*draft), users_(draft->buffers.size()) {
+  for (int index = 0; index < static_cast<int>(draft->units.size()); ++index) {
+    std::set<int> before;
+    for (const View *view : unit(index).reads()) {
+      Users &users = users_[static_cast<size_t>(view->buffer)];
+      before.insert(users.writers.begin(), users.writers.end());
+      users.readers.push_back(index);
     }
-    return false;
-  };
-  return reaches(group, candidate) || reaches(candidate, group);
+    for (const View *view : unit(index).writes()) users_[static_cast<size_t>(view->buffer)].writers.push_back(index);
+    precedence_.add(before);
+    group_.push_back(index);
+    members_.push_back({index});
+  }
 }
 
 bool Former::join(int candidate, int group, int64_t slices) {
   const int own = group_[static_cast<size_t>(candidate)];
   if (own == group || slices_.count(own) != 0) return false;
   for (std::unique_ptr<Unit> &sliced : sliced_forms(unit(candidate), slices)) {
-    const std::vector<int> others = members(group);
+    std::vector<int> &others = members_[static_cast<size_t>(group)];
     const bool fits = std::all_of(others.begin(), others.end(), [&](int other) {
       return stays_in_slice(form(other), *sliced) && stays_in_slice(*sliced, form(other));
     });
-    if (!fits || passes_through_others(own, group)) continue;
+    // A unit outside of both must not have to run between them.
+    if (!fits || precedence_.indirect(own, group) || precedence_.indirect(group, own)) continue;
+    precedence_.merge(own, group);
+    others.insert(std::upper_bound(others.begin(), others.end(), candidate), candidate);
+    members_[static_cast<size_t>(own)].clear();
     group_[static_cast<size_t>(candidate)] = group;
     forms_[candidate] = std::move(sliced);
     return true;
@@ -111,55 +101,35 @@ bool Former::join(int candidate, int group, int64_t slices) {
   return false;
 }
 
+// Units that read what the group writes, or write what it reads; its own among them.
+std::set<int> Former::neighbours(int group) const {
+  std::set<int> found;
+  for (int member : members_[static_cast<size_t>(group)]) {
+    for (const View *view : unit(member).writes()) {
+      const std::vector<int> &readers = users_[static_cast<size_t>(view->buffer)].readers;
+      found.insert(readers.begin(), readers.end());
+    }
+    for (const View *view : unit(member).reads()) {
+      const std::vector<int> &writers = users_[static_cast<size_t>(view->buffer)].writers;
+      found.insert(writers.begin(), writers.end());
+    }
+  }
+  return found;
+}
+
 void Former::grow_from(int seed) {
   const int group = group_[static_cast<size_t>(seed)];
   const int64_t slices = matrix_count(unit(seed));
+  // Fewer slices than threads would leave threads idle. So plans differ with the number of threads, as does how BLAS
+  // cuts a product; both move the sums of products by their last bits, within one rounding.
   if (slices_.count(group) != 0 || slices < std::max(2, anecpu_threads())) return;
   forms_[seed] = std::move(sliced_forms(unit(seed), slices)[0]);
   slices_[group] = slices;
   bool grown = true;
   while (grown) {
     grown = false;
-    std::set<int> written, read;
-    for (int member : members(group)) {
-      for (const View *view : unit(member).writes()) written.insert(view->buffer);
-      for (const View *view : unit(member).reads()) read.insert(view->buffer);
-    }
-    for (size_t i = 0; i < group_.size(); ++i) {
-      const Unit &candidate = unit(static_cast<int>(i));
-      const auto touches = [](const std::vector<const View *> &views, const std::set<int> &buffers) {
-        return std::any_of(views.begin(), views.end(),
-                           [&](const View *view) { return buffers.count(view->buffer) != 0; });
-      };
-      const bool adjacent = touches(candidate.reads(), written) || touches(candidate.writes(), read);
-      if (adjacent && join(static_cast<int>(i), group, slices)) grown = true;
-    }
+    for (int candidate : neighbours(group)) grown |= join(candidate, group, slices);
   }
-}
-
-// Groups so that each comes after those it needs, near to the order of the units.
-std::vector<int> Former::groups_in_order() const {
-  std::vector<int> order;
-  std::set<int> done;
-  std::vector<int> left(group_);
-  std::sort(left.begin(), left.end());
-  left.erase(std::unique(left.begin(), left.end()), left.end());
-  while (!left.empty()) {
-    const auto ready = std::find_if(left.begin(), left.end(), [&](int group) {
-      for (int member : members(group)) {
-        for (int earlier : dependencies_.before(member)) {
-          const int needed = group_[static_cast<size_t>(earlier)];
-          if (needed != group && done.count(needed) == 0) return false;
-        }
-      }
-      return true;
-    });
-    if (ready == left.end()) throw std::logic_error("regions that wait for each other");
-    done.insert(*ready);
-    order.push_back(*ready);
-    left.erase(ready);
-  }
-  return order;
 }
 
 // Buffers that only this region touches, and only slice by slice, shrink to one slice.
@@ -172,11 +142,12 @@ void Former::make_local(Region *region) {
       for (const View *view : list) views[view->buffer].push_back(const_cast<View *>(view));
     }
   }
-  for (size_t index = 0; index < draft_.units.size(); ++index) {
-    if (inside.count(static_cast<int>(index)) != 0) continue;
-    for (const View *view : draft_.units[index]->reads()) views.erase(view->buffer);
-    for (const View *view : draft_.units[index]->writes()) views.erase(view->buffer);
-  }
+  const auto is_inside = [&](int index) { return inside.count(index) != 0; };
+  std::erase_if(views, [&](const auto &entry) {
+    const Users &users = users_[static_cast<size_t>(entry.first)];
+    return !std::all_of(users.readers.begin(), users.readers.end(), is_inside) ||
+           !std::all_of(users.writers.begin(), users.writers.end(), is_inside);
+  });
   for (auto &[buffer, list] : views) {
     Buffer &storage = draft_.buffers[static_cast<size_t>(buffer)];
     const int64_t step = list[0]->strides[0];
@@ -199,9 +170,9 @@ void Former::make_local(Region *region) {
 
 std::vector<Region> Former::take() {
   std::vector<Region> regions;
-  for (int group : groups_in_order()) {
+  for (int group : precedence_.order()) {
     Region region;
-    region.units = members(group);
+    region.units = members_[static_cast<size_t>(group)];
     if (region.units.size() > 1) {
       region.slices = slices_.at(group);
       for (int index : region.units) draft_.units[static_cast<size_t>(index)] = std::move(forms_.at(index));
