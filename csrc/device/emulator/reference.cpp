@@ -57,6 +57,7 @@ class GraphExecutor : public Executor {
                 std::unique_ptr<Arithmetic> arithmetic)
       : graph_(std::move(graph)), profile_(*options.profile), arithmetic_(std::move(arithmetic)) {
     values_.resize(graph_->values.size());
+    pointers_.resize(values_.size());
     read_constants();
     find_last_uses();
   }
@@ -71,7 +72,7 @@ class GraphExecutor : public Executor {
     }
     for (size_t i = 0; i < graph_->nodes.size(); ++i) {
       run_graph_node(graph_->nodes[i]);
-      for (int id : dead_after_[i]) std::vector<float>().swap(values_[id]);  // `= {}` would keep the memory
+      for (int id : dead_after_[i]) set_value(id, {});  // frees the memory
     }
     for (size_t i = 0; i < outputs.size(); ++i) {
       const int id = graph_->outputs[i];
@@ -89,7 +90,15 @@ class GraphExecutor : public Executor {
   std::string counters_json() const override { return arithmetic_->counters_json(); }
 
  private:
-  void allocate(int id) { values_[id].resize(static_cast<size_t>(element_count(graph_->values[id].type.shape))); }
+  void allocate(int id) {
+    values_[id].resize(static_cast<size_t>(element_count(graph_->values[id].type.shape)));
+    pointers_[id] = values_[id].data();
+  }
+
+  void set_value(int id, std::vector<float> value) {
+    values_[id] = std::move(value);
+    pointers_[id] = values_[id].data();
+  }
 
   // Parameters (strings, shapes) are read from the graph by the kernels; only what is read per element is kept.
   void read_constants() {
@@ -98,7 +107,7 @@ class GraphExecutor : public Executor {
         for (int id : node.arguments[i].values) {
           const ConstantPtr &constant = graph_->values[id].constant;
           if (!constant || constant->type.dtype == DType::String || !values_[id].empty()) continue;
-          values_[id] = floats_of(*constant);
+          set_value(id, floats_of(*constant));
           arithmetic_->after_read(constant->type, values_[id].data());
         }
       }
@@ -125,10 +134,8 @@ class GraphExecutor : public Executor {
       allocate(id);
       outputs.push_back(values_[id].data());
     }
-    std::vector<const float *> pointers(values_.size());
-    for (size_t i = 0; i < values_.size(); ++i) pointers[i] = values_[i].data();
     const NodeView view(*graph_, node);
-    run_node(NodeRun(view, profile_, *arithmetic_, pointers.data(), outputs));
+    run_node(NodeRun(view, profile_, *arithmetic_, pointers_.data(), outputs));
     for (int id : node.outputs) arithmetic_->after_compute(graph_->values[id].type, values_[id].data());
   }
 
@@ -136,6 +143,7 @@ class GraphExecutor : public Executor {
   const Profile &profile_;
   const std::unique_ptr<Arithmetic> arithmetic_;
   std::vector<std::vector<float>> values_;    // by value id
+  std::vector<const float *> pointers_;       // the data of each of values_, as kernels want them
   std::vector<std::vector<int>> dead_after_;  // value ids that no later node reads, by node
 };
 
