@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 
 #include "../json.h"
@@ -8,7 +9,17 @@
 namespace ane {
 
 static int64_t elements(const Type &type) { return element_count(type.shape); }
-static int64_t bytes(const Type &type) { return elements(type) * static_cast<int64_t>(dtype_bytes(type.dtype)); }
+// Counts that stay at the largest instead of overflowing: absurd shapes are still reported.
+static int64_t plus(int64_t a, int64_t b) {
+  int64_t sum;
+  return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+static int64_t times(int64_t a, int64_t b) {
+  int64_t product;
+  return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+
+static int64_t bytes(const Type &type) { return times(elements(type), static_cast<int64_t>(dtype_bytes(type.dtype))); }
 
 // What one output element of a contraction sums over, times two.
 static int64_t product_flops(const NodeView &node) {
@@ -16,25 +27,25 @@ static int64_t product_flops(const NodeView &node) {
   switch (node.kind()) {
     case OpKind::Conv: {  // weight [Co, Ci/g, kH, kW]
       const Shape &weight = node.shape("weight");
-      return 2 * outputs * (element_count(weight) / weight[0]);
+      return times(2 * outputs, element_count(weight) / weight[0]);
     }
     case OpKind::ConvTranspose: {  // weight [Ci, Co/g, kH, kW]: every input element meets Co/g * kH * kW
       const Shape &weight = node.shape("weight");
-      return 2 * elements(node.type("x")) * (element_count(weight) / weight[0]);
+      return times(2 * elements(node.type("x")), element_count(weight) / weight[0]);
     }
     case OpKind::MatMul: {
       const Shape &x = node.shape("x");
-      return 2 * outputs * x[x.size() - (node.boolean("transpose_x") ? 2 : 1)];
+      return times(2 * outputs, x[x.size() - (node.boolean("transpose_x") ? 2 : 1)]);
     }
-    case OpKind::Linear: return 2 * outputs * node.shape("weight").back();
+    case OpKind::Linear: return times(2 * outputs, node.shape("weight").back());
     case OpKind::Einsum: {  // "nchw,nwhu->nchu"
       const Shape &x = node.graph().values[node.ids("values")[0]].type.shape;
-      return 2 * outputs * x.back();
+      return times(2 * outputs, x.back());
     }
     case OpKind::ScaledDotProductAttention: {  // query [..., L, E], key [..., S, E], value [..., S, V]
       const Shape &query = node.shape("query"), &key = node.shape("key");
-      const int64_t scores = elements(node.type("query")) / query.back() * key[key.size() - 2];
-      return 2 * scores * (query.back() + node.shape("value").back());
+      const int64_t scores = times(elements(node.type("query")) / query.back(), key[key.size() - 2]);
+      return times(scores, 2 * (query.back() + node.shape("value").back()));
     }
     default: return 0;
   }
@@ -59,8 +70,8 @@ int64_t node_flops(const NodeView &node) {
 static int64_t node_bytes(const NodeView &node) {
   int64_t total = 0;
   for (const Argument &argument : node.node().arguments)
-    for (const int id : argument.values) total += bytes(node.graph().values[id].type);
-  for (size_t i = 0; i < node.node().outputs.size(); i++) total += bytes(node.output_type(i));
+    for (const int id : argument.values) total = plus(total, bytes(node.graph().values[id].type));
+  for (size_t i = 0; i < node.node().outputs.size(); i++) total = plus(total, bytes(node.output_type(i)));
   return total;
 }
 
@@ -76,7 +87,7 @@ std::string report_json(const Graph &graph, const std::vector<std::string> &warn
     const NodeView view(graph, node);
     Cost &kind = kinds[node.spec->name];
     const int64_t flops = node_flops(view), moved = node_bytes(view);
-    for (Cost *cost : {&kind, &total}) *cost = {cost->count + 1, cost->flops + flops, cost->bytes + moved};
+    for (Cost *cost : {&kind, &total}) *cost = {cost->count + 1, plus(cost->flops, flops), plus(cost->bytes, moved)};
   }
   int64_t constants = 0;
   for (const Value &value : graph.values)
