@@ -218,6 +218,12 @@ std::vector<std::string> BlobReader::unread_paths() const {
 }
 
 ConstantPtr BlobReader::read(const BlobReference &reference, const Type &type, SourcePos pos) {
+  ConstantPtr &constant = read_[{reference.path, reference.offset, type.dtype, type.shape}];
+  if (!constant) constant = load(reference, type, pos);
+  return constant;
+}
+
+ConstantPtr BlobReader::load(const BlobReference &reference, const Type &type, SourcePos pos) {
   const Place place(reference, pos);
   const auto found = files_.find(reference.path);
   if (found == files_.end()) {

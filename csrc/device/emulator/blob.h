@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "frontend.h"
@@ -20,17 +21,20 @@ class BlobReader {
   // file.
   BlobReader(const BlobFiles &files, const FrontendOptions &options) : files_(files), options_(options) {}
 
-  // The payload as a constant of `type`; `pos` is the place of the BLOBFILE in the text. Throws DeviceError.
+  // The payload as a constant of `type`; `pos` is the place of the BLOBFILE in the text. References to one record share
+  // one constant. Throws DeviceError.
   ConstantPtr read(const BlobReference &reference, const Type &type, SourcePos pos);
 
   int file_count() const { return static_cast<int>(record_offsets_.size()); }  // distinct files read so far
   std::vector<std::string> unread_paths() const;                               // of files given and not read so far
 
  private:
+  ConstantPtr load(const BlobReference &reference, const Type &type, SourcePos pos);
   void check_is_record(const BlobReference &reference, const BlobView &file, SourcePos pos);
 
   const BlobFiles &files_;
   const FrontendOptions &options_;
+  std::map<std::tuple<std::string, uint64_t, DType, Shape>, ConstantPtr> read_;
   std::map<std::string, std::vector<uint64_t>> record_offsets_;  // ascending; of the files read; empty when not strict
 };
 
