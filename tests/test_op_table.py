@@ -121,6 +121,18 @@ WRONG = {
         "y = conv(x = x, weight = w)",
         "'conv': argument 'weight' is [16, 4, 1, 1]: 4 input channels for each of 1 groups; expected 8",
     ),
+    "pool padding": (
+        X,
+        'y = avg_pool(x = x, kernel_sizes = tensor<int32, [2]>([2, 2]), pad_type = string("custom"), '
+        "pad = tensor<int32, [4]>([2, 2, 0, 0]), exclude_padding_from_average = bool(true))",
+        "'avg_pool': argument 'kernel_sizes' has windows of 2 that lie wholly outside of the 4 elements of x",
+    ),
+    "pool steps": (
+        "tensor<fp16, [1, 8, 5, 32]> x",
+        'y = max_pool(x = x, kernel_sizes = tensor<int32, [2]>([1, 1]), pad_type = string("valid"), '
+        "strides = tensor<int32, [2]>([3, 1]), ceil_mode = bool(true))",
+        "'max_pool': argument 'kernel_sizes' has windows of 1 that lie wholly outside of the 5 elements of x",
+    ),
     "conv groups": (
         X + ", tensor<fp16, [16, 4, 1, 1]> w",
         "y = conv(x = x, weight = w, groups = int32(3))",

@@ -29,7 +29,8 @@ class Pool(Op):
     evidence = e5rt()
     shape_rule = (
         "x [N, C, H, W] -> [N, C, H', W'] with H' = (H + pads - kernel) / stride + 1, rounded up in ceil_mode, without "
-        "windows that lie wholly in the padding. ceil_mode wants equal pads on both sides and no `same`."
+        "windows that lie wholly in the padding. Every window meets x: pads are smaller than the kernel. ceil_mode "
+        "wants equal pads on both sides and no `same`."
     )
 
     @staticmethod
@@ -47,7 +48,17 @@ class Pool(Op):
         padding = padding_of(pad_type, pad, x.shape[2:], kernel_sizes, strides)
         if ceil_mode and (pad_type.startswith("same") or any(before != after for before, after in padding)):
             mismatch("ceil_mode", f"goes with equal pads on both sides, found pad_type {pad_type}, pad {list(pad)}")
-        return TensorType(x.dtype, (*x.shape[:2], *output_size(x.shape[2:], kernel_sizes, strides, padding, ceil_mode)))
+        sizes = output_size(x.shape[2:], kernel_sizes, strides, padding, ceil_mode)
+        for extent, kernel, stride, (before, _), count in zip(
+            x.shape[2:], kernel_sizes, strides, padding, sizes, strict=True
+        ):
+            if before >= kernel or (count - 1) * stride - before >= extent:
+                mismatch(
+                    "kernel_sizes",
+                    f"has windows of {kernel} that lie wholly outside of the {extent} elements of x; expected padding "
+                    "smaller than the window and every window to meet x",
+                )
+        return TensorType(x.dtype, (*x.shape[:2], *sizes))
 
     @staticmethod
     def windows(

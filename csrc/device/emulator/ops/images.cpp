@@ -7,6 +7,19 @@ namespace ane {
 
 namespace {
 
+// Every window has elements of x: it has no largest one and no average otherwise.
+void require_windows_inside(const NodeView &node, const Window &window, int axis, int64_t size, int64_t positions) {
+  const auto [before, after] = window.pad[axis];
+  const int64_t last = (positions - 1) * window.stride[axis] - before;
+  if (before < window.span[axis] && last < size) return;
+  wrong_argument(
+      node, "kernel_sizes",
+      format("has windows of %lld that lie wholly outside of the %lld elements of x (padding %lld + %lld, "
+             "steps of %lld); expected padding smaller than the window and every window to meet x",
+             static_cast<long long>(window.span[axis]), static_cast<long long>(size), static_cast<long long>(before),
+             static_cast<long long>(after), static_cast<long long>(window.stride[axis])));
+}
+
 // x [N, C, H, W] -> [N, C, H', W']
 std::vector<Type> infer_pool(const NodeView &node) {
   require_rank(node, "x", 4, 4);
@@ -17,6 +30,7 @@ std::vector<Type> infer_pool(const NodeView &node) {
     if (ceil_mode && (before != after || node.text("pad_type").starts_with("same")))
       wrong_argument(node, "ceil_mode", "is true with unequal or same padding; expected equal pads on both sides");
   const std::vector<int64_t> size = window_positions(node, &x[2], window, ceil_mode);
+  for (int axis = 0; axis < 2; ++axis) require_windows_inside(node, window, axis, x[2 + axis], size[axis]);
   return {{node.type("x").dtype, {x[0], x[1], size[0], size[1]}}};
 }
 
