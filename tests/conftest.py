@@ -56,3 +56,8 @@ def library(backend: tuple[Path, int]) -> Iterator[Library]:
     library.release_all()
     alive = {name: counters[name] for name in ("live_programs", "live_surfaces", "live_requests", "backend_objects")}
     assert not any(alive.values()), f"left alive: {alive}"
+
+
+@pytest.fixture
+def device(library: Library) -> ane_abi.Device:
+    return library.open()

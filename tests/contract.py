@@ -1,0 +1,42 @@
+"""What the tests of the device contract share: values on surfaces, and failures with their words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.ane_abi import Device, Failure, Surface
+from tests.programs import subtract
+
+ENGINE_DOMAIN = "com.apple.appleneuralengine"
+COMPILER_DOMAIN = "com.apple.appleneuralengine.compiler"
+TOO_SMALL = "ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9 : Program Inference error"
+BYTES = 64  # a port of [1, 1, 1, 32] halves
+
+
+def filled(device: Device, value: float, columns: int = 32) -> Surface:
+    surface = device.surface(2 * columns)
+    surface.write(np.full((1, columns), value, np.float32))
+    return surface
+
+
+def values(surface: Surface) -> set[float]:
+    return set(surface.read(1, surface.size // 2).ravel().tolist())
+
+
+def fails(status: int, *words: str) -> pytest.RaisesExc[Failure]:
+    """The call fails with this status, and the detail has these words in it."""
+
+    def matches(failure: Failure) -> bool:
+        assert failure.recorded_status == failure.status
+        assert failure.detail
+        return failure.status == status and all(word in failure.detail for word in words)
+
+    return pytest.raises(Failure, check=matches)
+
+
+def bound(device: Device, first: float = 5, second: float = 3):
+    """x - W on filled surfaces: the request, and its three surfaces."""
+    program = device.compile(subtract(), label="difference")
+    x, w, z = filled(device, first), filled(device, second), device.surface(BYTES)
+    return program.request({"x": x, "W": w}, {"z": z}), x, w, z
