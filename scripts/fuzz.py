@@ -36,14 +36,14 @@ def build(name: str, work: Path) -> Path:
     return compiler.program(f"fuzz_{name}", [TESTS / f"fuzz_{name}.cpp"], ["-fsanitize=fuzzer"])
 
 
-def run(program: Path, name: str, seconds: int, work: Path) -> int:
+def run(program: Path, name: str, seconds: int, seed: int, work: Path) -> int:
     grown = work / f"corpus_{name}"  # what the fuzzer adds; the committed seeds are only read
     grown.mkdir(exist_ok=True)
     seeds = TESTS / "corpus" / name
     dictionary = seeds.with_suffix(".dict")
     command = [str(program), f"-max_total_time={seconds}", f"-max_len={LONGEST_INPUT[name]}", *LIMITS]
     command += [f"-dict={dictionary}"] if dictionary.exists() else []
-    command += [f"-artifact_prefix={work}/", str(grown), str(seeds)]
+    command += [f"-seed={seed}", f"-artifact_prefix={work}/", str(grown), str(seeds)]
     print(f"fuzz_{name}: {seconds} s", flush=True)
     with (work / f"fuzz_{name}.log").open("w+") as log:
         status = subprocess.run(command, env={**OPTIONS, **os.environ}, stderr=log, stdout=log).returncode
@@ -57,6 +57,7 @@ def run(program: Path, name: str, seconds: int, work: Path) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="how long each fuzzer runs (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="another one looks elsewhere; 0: random (default: %(default)s)")
     parser.add_argument("--only", choices=FUZZERS, help="one fuzzer instead of all")
     parser.add_argument("--reproduce", type=Path, help="an input file to run once; needs --only")
     parser.add_argument(
@@ -79,7 +80,7 @@ def main() -> int:
             return int(error.returncode)
         if arguments.reproduce:
             return subprocess.run([str(program), str(arguments.reproduce)], env={**OPTIONS, **os.environ}).returncode
-        statuses.append(run(program, name, arguments.seconds, arguments.work))
+        statuses.append(run(program, name, arguments.seconds, arguments.seed, arguments.work))
     return 1 if any(statuses) else 0
 
 

@@ -85,6 +85,7 @@ def test_names_inside_a_program_may_be_longer_than_those_of_ports(device: Device
         ["z"],
     )
     assert device.compile(text).names(True) == ["z"]
+    assert device.compile(text.replace("func main", "func " + "f" * 200)).names(True) == ["z"]
 
 
 def test_report_names_the_program(device: Device):
