@@ -57,7 +57,7 @@ def run(program: Path, name: str, seconds: int, seed: int, work: Path) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="how long each fuzzer runs (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="another one looks elsewhere; 0: random (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="0: a random one (default: %(default)s)")
     parser.add_argument("--only", choices=FUZZERS, help="one fuzzer instead of all")
     parser.add_argument("--reproduce", type=Path, help="an input file to run once; needs --only")
     parser.add_argument(
