@@ -1,4 +1,4 @@
-# Made by cffi from csrc/bindings/cpu_build.py; anetrain/cpu.py gives its functions their types.
+# Made by cffi from the headers of csrc/cpu (csrc/bindings/cpu_build.py); anetrain/cpu gives its functions their types.
 from typing import Any
 
 ffi: Any

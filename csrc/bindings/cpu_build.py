@@ -1,35 +1,25 @@
-"""cffi (API mode) builder of anetrain._cpu: the numerics of csrc/cpu for anetrain/cpu.py. Calls release the GIL."""
+"""cffi (API mode) builder of anetrain._cpu: the numerics of csrc/cpu for anetrain/cpu. Calls release the GIL.
+
+The declarations are those of the headers: what stands inside of their extern "C" braces.
+"""
+
+from pathlib import Path
 
 from cffi import FFI
 
-DECLARATIONS = """
-void anecpu_halves_from_floats_2d(const float *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
-                                  uint16_t *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
-                                  size_t rows, size_t columns);
-void anecpu_floats_from_halves_2d(const uint16_t *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
-                                  float *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
-                                  size_t rows, size_t columns);
-int anecpu_fp16_select(const char *version);
-const char *anecpu_fp16_selected(void);
+HEADERS = sorted((Path(__file__).resolve().parents[1] / "cpu").glob("*.h"))
+OPEN = '#ifdef __cplusplus\nextern "C" {\n#endif\n'
+CLOSE = "#ifdef __cplusplus\n}\n#endif\n"
 
-void anecpu_sgemm_batched(size_t batch, bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha,
-                          const float *a, size_t lda, size_t a_step, const float *b, size_t ldb, size_t b_step,
-                          float beta, float *c, size_t ldc, size_t c_step);
-const char *anecpu_blas_name(void);
 
-const char *anecpu_cpu_features(void);
+def declarations(header: Path) -> str:
+    """Empty for a header that only other C files use."""
+    return header.read_text().partition(OPEN)[2].partition(CLOSE)[0]
 
-int anecpu_threads(void);
-void anecpu_set_threads(int count);
-"""
 
-HEADERS = """
-#include "cpu/blas.h"
-#include "cpu/cpu_features.h"
-#include "cpu/fp16.h"
-#include "cpu/threads.h"
-"""
+PUBLIC = [header for header in HEADERS if declarations(header)]
 
 ffibuilder = FFI()
-ffibuilder.cdef(DECLARATIONS)
-ffibuilder.set_source("anetrain._cpu", HEADERS)
+for header in PUBLIC:
+    ffibuilder.cdef(declarations(header))
+ffibuilder.set_source("anetrain._cpu", "".join(f'#include "cpu/{header.name}"\n' for header in PUBLIC))
