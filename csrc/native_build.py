@@ -26,7 +26,7 @@ APPLE_ANE = APPLE and ARM64
 APPLE_TARGET = ["-arch", MACHINE[0], "-mmacosx-version-min=15.0"]
 
 # GCC 12 sees overlapping copies in std::string where there are none (its bug 105651).
-# psabi: SIMD vectors are only ever passed to functions that are inlined (emulator/lanes.h).
+# psabi: SIMD vectors are only ever passed to functions that are inlined (cpu/lanes.h).
 WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", *([] if APPLE else ["-Wno-restrict"])]
 # Contraction would make results depend on the compiler; the executors promise equal bits.
 COMMON = ["-O3", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]

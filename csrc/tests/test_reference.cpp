@@ -7,7 +7,7 @@
 
 #include "device/emulator/executor.h"
 #include "device/emulator/frontend.h"
-#include "device/emulator/lanes.h"
+#include "cpu/lanes.h"
 #include "tests/check.h"
 #include "tests/mil_samples.h"
 

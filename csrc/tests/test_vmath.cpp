@@ -1,6 +1,6 @@
 // Elementary functions (vmath.h): over every fp16 argument against long double, with a stated bound; the same bits in a
 // float and in every lane of a vector; what they give for infinities, NaN and zeros of both signs. Rows (rows.h) too.
-#include "device/emulator/vmath.h"
+#include "cpu/vmath.h"
 
 #include <cmath>
 #include <cstdint>

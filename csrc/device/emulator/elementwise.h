@@ -5,10 +5,10 @@
 
 #include <utility>
 
+#include "../../cpu/vmath.h"
 #include "ir.h"
 #include "profile.h"
 #include "tables.h"
-#include "vmath.h"
 
 namespace ane {
 

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../../cpu/vmath.h"
 #include "ops/shape_rules.h"
 #include "reference.h"
-#include "vmath.h"
 
 namespace ane {
 

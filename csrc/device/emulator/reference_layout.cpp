@@ -3,9 +3,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "../../cpu/vmath.h"
 #include "ops/shape_rules.h"
 #include "reference.h"
-#include "vmath.h"
 
 namespace ane {
 

@@ -4,8 +4,8 @@
 #ifndef ANETRAIN_EMULATOR_ROWS_H
 #define ANETRAIN_EMULATOR_ROWS_H
 
+#include "../../cpu/vmath.h"
 #include "ops.h"
-#include "vmath.h"
 
 namespace ane {
 

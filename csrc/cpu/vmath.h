@@ -4,8 +4,8 @@
 // Relative errors are a few units of fp32 (csrc/tests/test_vmath.cpp states the bound of each over all fp16 arguments).
 // Overflow gives infinity, results below the smallest normal float may be 0, NaN stays NaN. Polynomials are minimax
 // fits of the named expression over the named range, for relative error.
-#ifndef ANETRAIN_EMULATOR_VMATH_H
-#define ANETRAIN_EMULATOR_VMATH_H
+#ifndef ANETRAIN_VMATH_H
+#define ANETRAIN_VMATH_H
 
 #include "lanes.h"
 

@@ -3,8 +3,8 @@
 // F is `float` or a GCC/clang vector of float of 16, 32 or 64 bytes. Every function gives each lane the bits it gives a
 // single float, whatever the instruction set: files built for AVX-512, for AVX2 and for no extension agree. All of it
 // is `static` on purpose: a copy compiled with AVX-512 must never be merged with one that has to run without.
-#ifndef ANETRAIN_EMULATOR_LANES_H
-#define ANETRAIN_EMULATOR_LANES_H
+#ifndef ANETRAIN_LANES_H
+#define ANETRAIN_LANES_H
 
 #include <cstdint>
 #include <cstring>
