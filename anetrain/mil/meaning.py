@@ -13,7 +13,7 @@ from anetrain.mil.types import Array, dtype
 
 def evaluate(graph: Graph, inputs: Mapping[str, Array], *, rounded: bool = True) -> dict[str, Array]:
     """The outputs by name, in float64 (integer and bool results as they are). `rounded`: each fp16 or fp32 result is
-    rounded to its type before the next op sees it, as a device does; otherwise nothing is rounded after the inputs."""
+    rounded to its type before the next op sees it, as a device does, and so are the inputs; otherwise nothing is."""
     missing = {value.name for value in graph.inputs} ^ set(inputs)
     if missing:
         raise ValueError(f"inputs do not match the graph's: {', '.join(sorted(missing))}")
@@ -22,7 +22,7 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array], *, rounded: bool = True)
         given = np.asarray(inputs[value.name])
         if given.shape != value.shape:
             raise ValueError(f"input {value.name!r} has shape {list(given.shape)}, expected {list(value.shape)}")
-        known[value] = round_to(given, value.dtype)
+        known[value] = round_to(given, value.dtype) if rounded else widened(given)
 
     def array_of(value: Value | tuple[Value, ...] | None) -> Any:
         if isinstance(value, tuple):

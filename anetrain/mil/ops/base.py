@@ -6,11 +6,18 @@ the checker, the numpy meaning, docs/ops.md and the tests all read the same clas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias, Union
 
 from anetrain.mil.types import Array, Shape, TensorType
+
+if TYPE_CHECKING:
+    from anetrain.mil.derivatives import Backward
+    from anetrain.mil.graph import Value
+
+# Of one operand: a sequence for the kind "tensors", None where nothing flows.
+Gradient: TypeAlias = Union["Value", Sequence["Value | None"], None]
 
 # Kinds of arguments. Tensors are values of the graph; the others are parameters, known when the program is compiled.
 TENSOR_KINDS = {
@@ -96,11 +103,20 @@ def mismatch(argument: str, what: str) -> NoReturn:
     raise MismatchError(argument, what)
 
 
+class NoDerivativeError(ValueError):
+    """A backward pass meets an op, or a form of one, that has no derivative."""
+
+    def __init__(self, op_name: str, why: str) -> None:
+        super().__init__(f"[{op_name}] has no derivative: {why}")
+        self.op_name = op_name
+        self.why = why
+
+
 class Op:
     """Base of all ops. `infer` and `meaning` take the arguments by the names in `args`: `infer` gets a TensorType for
     each tensor, `meaning` a float64 (or integer, bool) array; parameters come as Python values, absent ones as None.
-    `meaning` is the true value: rounding is the caller's business. A derivative rule belongs beside `meaning`, in the
-    same class."""
+    `meaning` is the true value: rounding is the caller's business. `derivative` adds the gradients of the operands to
+    the graph (derivatives.py); an op without one says why in `no_derivative`."""
 
     name: ClassVar[str] = ""
     args: ClassVar[tuple[Arg, ...]] = ()
@@ -111,6 +127,7 @@ class Op:
     several_results: ClassVar[bool] = False  # the method gives a tuple
     folded: ClassVar[bool] = False  # constexpr_*: the compiler turns it into a constant
     spelling: ClassVar[str] = "call"  # of a constexpr_*: "call" or "attributes"
+    no_derivative: ClassVar[str] = ""  # why there is none
 
     @staticmethod
     def infer(*args: Any, **kwargs: Any) -> TensorType | tuple[TensorType, ...]:
@@ -119,6 +136,16 @@ class Op:
     @staticmethod
     def meaning(*args: Any, **kwargs: Any) -> Any:
         raise TypeError("an op defines its own meaning")
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Gradient]:
+        """The gradients of the operands in `backward.wanted`, by the names of the arguments."""
+        op = backward.node.op
+        raise NoDerivativeError(op.name, op.no_derivative)
+
+    @classmethod
+    def has_derivative(cls) -> bool:
+        return cls.derivative is not Op.derivative
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -1,0 +1,165 @@
+"""What a derivative rule is given, and the steps that many rules share.
+
+The rules stand in the classes of the ops, beside `meaning`. A rule adds ops to the graph of the forward pass and gives
+the gradient of each operand that is wanted, in the operand's shape and type:
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.graph.mul(backward.gradient, backward.output)} if backward.wants("x") else {}
+
+Where the forward op has direct evidence its rule keeps to ops that have it, so that a strict device takes the backward
+program of whatever it takes forward; and it reuses the output of the forward op where it can.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from anetrain.mil.ops.base import Gradient, NoDerivativeError, axes_of
+from anetrain.mil.types import Shape
+
+if TYPE_CHECKING:
+    from anetrain.mil.graph import Graph, Node, Value
+
+__all__ = ["Backward", "Gradient", "NoDerivativeError", "expand", "keep_axes", "sum_over", "unbroadcast"]
+
+LONGEST_REDUCE_SUM = 64  # terms: the engine's reduce_sum accumulates in fp16 (ANE_FACTS C69)
+
+
+@dataclass(frozen=True)
+class Backward:
+    """One step of a reverse sweep. `upstream` has the gradient of each output of `node`, None where there is none (a
+    rule is called with at least one); `wanted` are the operands whose gradients are needed."""
+
+    graph: Graph
+    node: Node
+    upstream: tuple[Value | None, ...]
+    wanted: frozenset[Value]
+
+    def wants(self, name: str) -> bool:
+        given = self.node.tensors[name]
+        return any(item in self.wanted for item in (given if isinstance(given, tuple) else (given,)))
+
+    def operand(self, name: str) -> Value:
+        given = self.node.tensors[name]
+        if given is None or isinstance(given, tuple):
+            raise TypeError(f"[{self.node.op.name}] {name} is not one tensor: {given!r}")
+        return given
+
+    def operands(self, name: str) -> tuple[Value, ...]:
+        given = self.node.tensors[name]
+        if not isinstance(given, tuple):
+            raise TypeError(f"[{self.node.op.name}] {name} is not several tensors: {given!r}")
+        return given
+
+    def parameter(self, name: str) -> Any:
+        return self.node.parameters[name]
+
+    @property
+    def output(self) -> Value:
+        """The result of the forward op, which has one."""
+        (output,) = self.node.outputs
+        return output
+
+    @property
+    def gradient(self) -> Value:
+        """The gradient of the op's only output."""
+        (gradient,) = self.upstream
+        if gradient is None:
+            raise TypeError(f"[{self.node.op.name}] the derivative was asked for without a gradient of the output")
+        return gradient
+
+    def refuse(self, why: str) -> NoReturn:
+        """For the forms of an op that its rule does not cover."""
+        raise NoDerivativeError(self.node.op.name, why)
+
+
+# ---------------------------------------------------------------- sums
+
+
+def sum_over(graph: Graph, value: Value, axes: Sequence[int], keep_dims: bool = True) -> Value:
+    """The sum along `axes`: reduce_sum for short ones, a product with ones, which accumulates wide, for long ones.
+    Axes that do not touch are summed one after the other."""
+    shape = value.shape
+    gone = axes_of(axes, len(shape))
+    kept = tuple(1 if axis in gone else extent for axis, extent in enumerate(shape))
+    for run in _runs(shape, gone):
+        value = _sum_run(graph, value, run)
+    final = kept if keep_dims else tuple(extent for axis, extent in enumerate(shape) if axis not in gone)
+    return reshaped(graph, value, final)
+
+
+def _runs(shape: Shape, axes: Sequence[int]) -> list[list[int]]:
+    """Neighbouring axes together, the last first; axes of one element join or separate nothing."""
+    runs: list[list[int]] = []
+    touching = False
+    for axis in reversed(range(len(shape))):
+        if shape[axis] == 1:
+            continue
+        if axis in axes and touching:
+            runs[-1].insert(0, axis)
+        elif axis in axes:
+            runs.append([axis])
+        touching = axis in axes
+    return runs
+
+
+def _sum_run(graph: Graph, value: Value, run: list[int]) -> Value:
+    shape = value.shape
+    terms = math.prod(shape[axis] for axis in run)
+    kept = tuple(1 if axis in run else extent for axis, extent in enumerate(shape))
+    if terms <= LONGEST_REDUCE_SUM:
+        return graph.reduce_sum(value, axes=run, keep_dims=True)
+    before, after = math.prod(shape[: run[0]]), math.prod(shape[run[-1] + 1 :])
+    if after == 1:  # [..., terms] times [terms, 1]
+        matrix = shape if len(shape) > 1 and shape[-1] == terms else (1,) * (len(shape) - 2) + (before, terms)
+        total = graph.matmul(reshaped(graph, value, matrix), _ones(graph, (terms, 1), len(matrix), value))
+    else:  # [1, terms] times [..., terms, after]
+        matrix = shape if shape[-2:] == (terms, after) else (1,) * (len(shape) - 3) + (before, terms, after)
+        total = graph.matmul(_ones(graph, (1, terms), len(matrix), value), reshaped(graph, value, matrix))
+    return reshaped(graph, total, kept)
+
+
+def _ones(graph: Graph, matrix: Shape, rank: int, like: Value) -> Value:
+    return graph.constant(np.ones((1,) * (rank - 2) + matrix), dtype=like.dtype)
+
+
+def unbroadcast(graph: Graph, gradient: Value, shape: Shape) -> Value:
+    """The gradient of an operand of `shape` that was stretched to the gradient's shape: the sum of its copies."""
+    missing = len(gradient.shape) - len(shape)
+    aligned = (1,) * missing + tuple(shape)
+    stretched = [axis for axis, extent in enumerate(aligned) if extent == 1 and gradient.shape[axis] != 1]
+    return reshaped(graph, sum_over(graph, gradient, stretched) if stretched else gradient, shape)
+
+
+# ---------------------------------------------------------------- shapes and constants
+
+
+def reshaped(graph: Graph, value: Value, shape: Sequence[int]) -> Value:
+    """Nothing where the shape is right already. reshape makes no scalars, a sum over axes of one element does."""
+    if value.shape == tuple(shape):
+        return value
+    return graph.reshape(value, tuple(shape)) if shape else graph.reduce_sum(value, keep_dims=False)
+
+
+def keep_axes(graph: Graph, reduced: Value, shape: Shape, axes: Sequence[int] | None) -> Value:
+    """A reduction of a tensor of `shape` with its axes back as 1, whether it kept them or not."""
+    gone = axes_of(axes, len(shape))
+    return reshaped(graph, reduced, tuple(1 if axis in gone else extent for axis, extent in enumerate(shape)))
+
+
+def expand(graph: Graph, value: Value, shape: Shape, scale: float = 1.0) -> Value:
+    """scale * value, stretched to `shape` of the same rank."""
+    copies = tuple(new if old != new else 1 for old, new in zip(value.shape, shape, strict=True))
+    if math.prod(copies) == 1:
+        return value if scale == 1.0 else graph.mul(value, scale)
+    return graph.mul(value, graph.constant(np.full(copies, scale), dtype=value.dtype))
+
+
+def zeros_like(graph: Graph, shape: Shape, like: Value) -> Value:
+    return graph.constant(np.zeros(shape), dtype=like.dtype)
