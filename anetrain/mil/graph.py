@@ -172,11 +172,11 @@ class Graph(OpMethods):
 
     def apply(self, op_name: str, **arguments: Any) -> tuple[Value, ...]:
         """Adds one op of the table; the methods call this."""
-        op = find_op(op_name)
+        op = self._find_op(op_name)
         unknown = set(arguments) - {arg.name for arg in op.args}
         if unknown:
             raise BuildError(f"[{op_name}] has no argument {', '.join(map(repr, sorted(unknown)))}")
-        leader = self._leading_dtype(arguments)
+        leader = self._leading_dtype(op, arguments)
         tensors: dict[str, Value | tuple[Value, ...] | None] = {}
         parameters: dict[str, Any] = {}
         for arg in op.args:
@@ -198,7 +198,10 @@ class Graph(OpMethods):
         self.nodes.append(node)
         return node.outputs
 
-    def _leading_dtype(self, arguments: dict[str, Any]) -> str:
+    def _find_op(self, name: str) -> type[Op]:
+        return find_op(name)
+
+    def _leading_dtype(self, op: type[Op], arguments: dict[str, Any]) -> str:
         """The type that numbers and arrays among the operands take."""
         for given in arguments.values():
             for item in given if isinstance(given, tuple | list) else (given,):

@@ -17,12 +17,23 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array], *, rounded: bool = True)
     missing = {value.name for value in graph.inputs} ^ set(inputs)
     if missing:
         raise ValueError(f"inputs do not match the graph's: {', '.join(sorted(missing))}")
+    given = {value: np.asarray(inputs[value.name]) for value in graph.inputs}
+    given = {value: round_to(array, value.dtype) if rounded else widened(array) for value, array in given.items()}
+    known = compute(graph, given, rounded=rounded)
+    return {value.name: known[value] if value.data is None else widened(value.data) for value in graph.outputs}
+
+
+def compute(
+    graph: Graph, sources: Mapping[Value, Array], *, rounded: bool = True, exact: bool = False
+) -> dict[Value, Array]:
+    """All values of a graph but its constants; see `evaluate`. `exact`: scalars are taken as they were given, not as a
+    text in fp16 would have them."""
     known: dict[Value, Array] = {}
-    for value in graph.inputs:
-        given = np.asarray(inputs[value.name])
+    for value, array in sources.items():
+        given = np.asarray(array)
         if given.shape != value.shape:
             raise ValueError(f"input {value.name!r} has shape {list(given.shape)}, expected {list(value.shape)}")
-        known[value] = round_to(given, value.dtype) if rounded else widened(given)
+        known[value] = given
 
     def array_of(value: Value | tuple[Value, ...] | None) -> Any:
         if isinstance(value, tuple):
@@ -34,11 +45,11 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array], *, rounded: bool = True)
     for node in graph.nodes:
         operands = {name: array_of(value) for name, value in node.tensors.items()}
         with np.errstate(all="ignore"):  # inf and NaN are results here, not mistakes
-            result = node.op.meaning(**operands, **rounded_parameters(node))
+            result = node.op.meaning(**operands, **(node.parameters if exact else rounded_parameters(node)))
         results = result if isinstance(result, tuple) else (result,)
         for value, array in zip(node.outputs, results, strict=True):
             known[value] = round_to(array, value.dtype) if rounded else array
-    return {value.name: array_of(value) for value in graph.outputs}
+    return known
 
 
 def rounded_parameters(node: Node) -> dict[str, Any]:

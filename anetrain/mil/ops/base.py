@@ -112,6 +112,9 @@ class NoDerivativeError(ValueError):
         self.why = why
 
 
+OPS: dict[str, type[Op]] = {}
+
+
 class Op:
     """Base of all ops. `infer` and `meaning` take the arguments by the names in `args`: `infer` gets a TensorType for
     each tensor, `meaning` a float64 (or integer, bool) array; parameters come as Python values, absent ones as None.
@@ -128,6 +131,7 @@ class Op:
     folded: ClassVar[bool] = False  # constexpr_*: the compiler turns it into a constant
     spelling: ClassVar[str] = "call"  # of a constexpr_*: "call" or "attributes"
     no_derivative: ClassVar[str] = ""  # why there is none
+    table: ClassVar[dict[str, type[Op]]] = OPS  # where a class enters itself
 
     @staticmethod
     def infer(*args: Any, **kwargs: Any) -> TensorType | tuple[TensorType, ...]:
@@ -151,19 +155,16 @@ class Op:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             return  # a family base
-        if cls.name in OPS:
+        if cls.name in cls.table:
             raise TypeError(f"two classes define the op {cls.name!r}")
         for arg in cls.args:
             if arg.kind not in TENSOR_KINDS and arg.kind not in PARAMETER_KINDS:
                 raise TypeError(f"{cls.name}: argument {arg.name!r} has the unknown kind {arg.kind!r}")
-        OPS[cls.name] = cls
+        cls.table[cls.name] = cls
 
     @classmethod
     def arg(cls, name: str) -> Arg:
         return next(arg for arg in cls.args if arg.name == name)
-
-
-OPS: dict[str, type[Op]] = {}
 
 
 def find_op(name: str) -> type[Op]:

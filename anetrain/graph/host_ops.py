@@ -1,0 +1,337 @@
+"""What the CPU computes in fp32: residual stream, norms, embedding, classifier, loss, and the way to the device.
+
+`meaning` is the mathematics in numpy; anetrain.pipeline runs these ops with anetrain.cpu.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from anetrain.graph.device_ops import BlockOp
+from anetrain.graph.parameters import half_split_order
+from anetrain.graph.records import Record
+from anetrain.mil.ops.base import mismatch, one_type, parameter, tensor
+from anetrain.mil.types import Array, TensorType
+
+if TYPE_CHECKING:
+    from anetrain.mil.derivatives import Backward
+
+
+class HostOp(BlockOp):
+    place: ClassVar[str] = "host"
+
+
+# ---------------------------------------------------------------- to the device and back
+
+
+class ToDevice(HostOp):
+    name = "to_device"
+    args = (tensor("x"),)
+
+    @staticmethod
+    def infer(x: TensorType) -> TensorType:
+        return TensorType("fp16", x.shape)
+
+    @staticmethod
+    def meaning(x: Array) -> Array:
+        return x
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Any]:
+        graph: Any = backward.graph
+        return {"x": graph.to_host(backward.upstream[0])}
+
+
+class ToHost(HostOp):
+    """paired_head: rows come half-split from the device and are put back into the stored order."""
+
+    name = "to_host"
+    args = (tensor("x"), parameter("paired_head", "int32", 0))
+
+    @staticmethod
+    def infer(x: TensorType, paired_head: int) -> TensorType:
+        return TensorType("fp32", x.shape)
+
+    @staticmethod
+    def meaning(x: Array, paired_head: int) -> Array:
+        if not paired_head:
+            return x
+        rows = x.reshape(-1, x.shape[-1])
+        stored = np.empty_like(rows)
+        stored[half_split_order(len(rows), paired_head)] = rows
+        return stored.reshape(x.shape)
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Any]:
+        graph: Any = backward.graph
+        if backward.node.parameters["paired_head"]:
+            raise TypeError("only gradients are read in stored order")
+        return {"x": graph.to_device(backward.upstream[0])}
+
+
+# ---------------------------------------------------------------- the residual stream
+
+
+class HostAdd(HostOp):
+    name = "host_add"
+    args = (tensor("x"), tensor("y"), parameter("alpha", "fp", 1.0))
+    shape_rule = "x + alpha * y"
+
+    @staticmethod
+    def infer(x: TensorType, y: TensorType, alpha: float) -> TensorType:
+        one_type(x, y=y)
+        if x.shape != y.shape:
+            mismatch("y", f"has shape {list(y.shape)}, x has {list(x.shape)}; on the host both are alike")
+        return x
+
+    @staticmethod
+    def meaning(x: Array, y: Array, alpha: float) -> Array:
+        return x + alpha * y
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Any]:
+        graph: Any = backward.graph
+        (upstream,) = backward.upstream
+        return {"x": upstream, "y": graph.host_scale(upstream, backward.node.parameters["alpha"])}
+
+
+class HostScale(HostOp):
+    name = "host_scale"
+    args = (tensor("x"), parameter("alpha", "fp", required=True))
+
+    @staticmethod
+    def infer(x: TensorType, alpha: float) -> TensorType:
+        return x
+
+    @staticmethod
+    def meaning(x: Array, alpha: float) -> Array:
+        return x * alpha
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Any]:
+        graph: Any = backward.graph
+        return {"x": graph.host_scale(backward.upstream[0], backward.node.parameters["alpha"])}
+
+
+# ---------------------------------------------------------------- norms: over channels, for each token
+
+
+def _vector_fits(x: TensorType, **vectors: TensorType) -> None:
+    for name, vector in vectors.items():
+        if vector.shape != (x.shape[1],):
+            mismatch(name, f"has shape {list(vector.shape)}, expected [{x.shape[1]}], the channels of x")
+
+
+def _per_token(x: TensorType) -> TensorType:
+    return TensorType("fp32", (1, 1, 1, x.shape[3]))
+
+
+def _column(vector: Array) -> Array:
+    """[C] -> [1, C, 1, 1]"""
+    return vector.reshape(1, -1, 1, 1)
+
+
+class HostRmsNorm(HostOp):
+    """Results: y, and for each token 1 / rms."""
+
+    name = "host_rms_norm"
+    several_results = True
+    args = (tensor("x"), tensor("gain"), parameter("eps", "fp", required=True))
+    shape_rule = "x [1, C, 1, T], gain [C] -> [1, C, 1, T], [1, 1, 1, T]"
+
+    @staticmethod
+    def infer(x: TensorType, gain: TensorType, eps: float) -> tuple[TensorType, ...]:
+        _vector_fits(x, gain=gain)
+        return x, _per_token(x)
+
+    @staticmethod
+    def meaning(x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
+        rrms = 1.0 / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + eps)
+        return x * rrms * _column(gain), rrms
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Any]:
+        graph: Any = backward.graph
+        x, gain = (backward.node.tensors[name] for name in ("x", "gain"))
+        dx, dgain = graph.apply(
+            "host_rms_norm_backward", dy=backward.upstream[0], x=x, gain=gain, rrms=backward.node.outputs[1]
+        )
+        if backward.wants("gain"):
+            graph.records.append(Record("rowsum", gain, dgain, end=gain.shape[0], rows_axis=1))
+        return {"x": dx}
+
+
+class HostRmsNormBackward(HostOp):
+    """Results: dx, and the gradient of the gain."""
+
+    name = "host_rms_norm_backward"
+    several_results = True
+    args = (tensor("dy"), tensor("x"), tensor("gain"), tensor("rrms"))
+
+    @staticmethod
+    def infer(dy: TensorType, x: TensorType, gain: TensorType, rrms: TensorType) -> tuple[TensorType, ...]:
+        return x, TensorType("fp32", (1, x.shape[1], 1, 1))
+
+    @staticmethod
+    def meaning(dy: Array, x: Array, gain: Array, rrms: Array) -> tuple[Array, Array]:
+        weighted = dy * _column(gain)
+        dx = rrms * (weighted - x * rrms**2 * np.mean(weighted * x, axis=1, keepdims=True))
+        return dx, np.sum(dy * x * rrms, axis=3, keepdims=True)
+
+
+class HostLayerNorm(HostOp):
+    """Results: y, and for each token the mean and 1 / deviation."""
+
+    name = "host_layer_norm"
+    several_results = True
+    args = (tensor("x"), tensor("gain"), tensor("bias"), parameter("eps", "fp", required=True))
+    shape_rule = "x [1, C, 1, T], gain [C], bias [C] -> [1, C, 1, T], [1, 1, 1, T], [1, 1, 1, T]"
+
+    @staticmethod
+    def infer(x: TensorType, gain: TensorType, bias: TensorType, eps: float) -> tuple[TensorType, ...]:
+        _vector_fits(x, gain=gain, bias=bias)
+        return x, _per_token(x), _per_token(x)
+
+    @staticmethod
+    def meaning(x: Array, gain: Array, bias: Array, eps: float) -> tuple[Array, ...]:
+        mean = np.mean(x, axis=1, keepdims=True)
+        rstd = 1.0 / np.sqrt(np.mean((x - mean) ** 2, axis=1, keepdims=True) + eps)
+        return (x - mean) * rstd * _column(gain) + _column(bias), mean, rstd
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Any]:
+        graph: Any = backward.graph
+        x, gain, bias = (backward.node.tensors[name] for name in ("x", "gain", "bias"))
+        _, mean, rstd = backward.node.outputs
+        dx, dgain, dbias = graph.apply(
+            "host_layer_norm_backward", dy=backward.upstream[0], x=x, gain=gain, mean=mean, rstd=rstd
+        )
+        for name, vector, gradient in (("gain", gain, dgain), ("bias", bias, dbias)):
+            if backward.wants(name):
+                graph.records.append(Record("rowsum", vector, gradient, end=vector.shape[0], rows_axis=1))
+        return {"x": dx}
+
+
+class HostLayerNormBackward(HostOp):
+    """Results: dx, and the gradients of gain and bias."""
+
+    name = "host_layer_norm_backward"
+    several_results = True
+    args = (tensor("dy"), tensor("x"), tensor("gain"), tensor("mean"), tensor("rstd"))
+
+    @staticmethod
+    def infer(
+        dy: TensorType, x: TensorType, gain: TensorType, mean: TensorType, rstd: TensorType
+    ) -> tuple[TensorType, ...]:
+        vector = TensorType("fp32", (1, x.shape[1], 1, 1))
+        return x, vector, vector
+
+    @staticmethod
+    def meaning(dy: Array, x: Array, gain: Array, mean: Array, rstd: Array) -> tuple[Array, ...]:
+        normal = (x - mean) * rstd
+        weighted = dy * _column(gain)
+        centred = weighted - np.mean(weighted, axis=1, keepdims=True)
+        dx = rstd * (centred - normal * np.mean(weighted * normal, axis=1, keepdims=True))
+        return dx, np.sum(dy * normal, axis=3, keepdims=True), np.sum(dy, axis=3, keepdims=True)
+
+
+# ---------------------------------------------------------------- both ends of a model
+
+
+class Embedding(HostOp):
+    name = "embedding"
+    args = (tensor("table"), tensor("ids", "int tensor"))
+    shape_rule = "table [V, C], ids [T] -> [1, C, 1, T]"
+
+    @staticmethod
+    def infer(table: TensorType, ids: TensorType) -> TensorType:
+        if table.rank != 2:
+            mismatch("table", f"has shape {list(table.shape)}, expected [V, C]")
+        if ids.rank != 1:
+            mismatch("ids", f"has shape {list(ids.shape)}, expected [T]")
+        return TensorType("fp32", (1, table.shape[1], 1, ids.shape[0]))
+
+    @staticmethod
+    def meaning(table: Array, ids: Array) -> Array:
+        return np.asarray(table[ids].T[None, :, None, :])
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Any]:
+        graph: Any = backward.graph
+        table, ids = (backward.node.tensors[name] for name in ("table", "ids"))
+        graph.records.append(Record("scatter", table, backward.upstream[0], ids, end=table.shape[0], rows_axis=1))
+        return {}
+
+
+class HostDense(HostOp):
+    """A linear layer in fp32, on the parameter itself: the classifier."""
+
+    name = "host_dense"
+    args = (tensor("x"), tensor("weight"), parameter("transpose", "bool", False))
+    shape_rule = "x [1, K, 1, T], weight [N, K] -> [1, N, 1, T]; transpose: x [1, N, 1, T] -> [1, K, 1, T]"
+
+    @staticmethod
+    def infer(x: TensorType, weight: TensorType, transpose: bool) -> TensorType:
+        out_channels, in_channels = weight.shape[::-1] if transpose else weight.shape
+        if x.shape[1] != in_channels:
+            mismatch("weight", f"takes {in_channels} channels, x has {x.shape[1]}")
+        return TensorType("fp32", (1, out_channels, 1, x.shape[3]))
+
+    @staticmethod
+    def meaning(x: Array, weight: Array, transpose: bool) -> Array:
+        product = np.matmul(weight.T if transpose else weight, x[0, :, 0, :])
+        return np.asarray(product[None, :, None, :])
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Any]:
+        graph: Any = backward.graph
+        x, weight = (backward.node.tensors[name] for name in ("x", "weight"))
+        (upstream,) = backward.upstream
+        if backward.wants("weight"):
+            graph.records.append(Record("gemm", weight, upstream, x, end=weight.shape[0], rows_axis=1))
+        if not backward.wants("x"):
+            return {}
+        return {"x": graph.apply("host_dense", x=upstream, weight=weight, transpose=True)[0]}
+
+
+class CrossEntropy(HostOp):
+    """Mean of -log softmax(logits)[target] over the tokens whose target is not -1.
+
+    Results: the loss, and already here the gradient of scale * loss, since both come from one pass over the logits.
+    The logits may come in several row chunks; so do their gradients.
+    """
+
+    name = "cross_entropy"
+    several_results = True
+    args = (tensor("logits", "tensors"), tensor("targets", "int tensor"), tensor("scale"))
+    shape_rule = "logits: several [1, Vi, 1, T]; targets [T]; scale [1] -> [1], and for each of the logits its type"
+
+    @staticmethod
+    def infer(logits: Sequence[TensorType], targets: TensorType, scale: TensorType) -> tuple[TensorType, ...]:
+        for chunk in logits:
+            if chunk.rank != 4 or targets.shape != (chunk.shape[3],):
+                mismatch("targets", f"has shape {list(targets.shape)}, logits {list(chunk.shape)}; expected [T] each")
+        return TensorType("fp32", (1,)), *logits
+
+    @staticmethod
+    def meaning(logits: Sequence[Array], targets: Array, scale: Array) -> tuple[Array, ...]:
+        rows = np.concatenate([chunk[0, :, 0, :] for chunk in logits])  # [V, T]
+        valid = targets >= 0
+        count = max(int(valid.sum()), 1)
+        shifted = rows - rows.max(axis=0)
+        log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=0))
+        tokens = np.nonzero(valid)[0]
+        loss = -log_probabilities[targets[tokens], tokens].sum() / count
+        gradient = np.exp(log_probabilities)
+        gradient[targets[tokens], tokens] -= 1.0
+        gradient *= np.where(valid, np.asarray(scale).item() / count, 0.0)
+        ends = np.cumsum([chunk.shape[1] for chunk in logits])
+        chunks = np.split(gradient, ends[:-1])
+        return np.array([loss]), *(chunk[None, :, None, :] for chunk in chunks)
+
+    @staticmethod
+    def derivative(backward: Backward) -> Mapping[str, Any]:
+        return {"logits": backward.node.outputs[1:]}

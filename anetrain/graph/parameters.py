@@ -1,0 +1,88 @@
+"""What is trained: names, shapes and first values of parameters, and the order in which a device sees their rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias, Union
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from anetrain.mil.graph import Value
+
+Init = Literal["normal", "ones", "zeros"]
+WeightTree: TypeAlias = Mapping[str, Union["Parameter", "WeightTree"]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One trained tensor. `name` is its dotted path inside the block: "attention.wq"."""
+
+    shape: tuple[int, ...]
+    init: Init = "normal"
+    deviation: float = 0.0  # of init "normal"
+    decay: bool = True  # does weight decay apply?
+    paired_head: int = 0  # head_dim where RoPE pairs are neighbouring rows here; devices see each head half-split
+    name: str = ""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def initial(self, random: np.random.Generator) -> npt.NDArray[np.float32]:
+        if self.init == "normal":
+            return random.standard_normal(self.shape, dtype=np.float32) * np.float32(self.deviation)
+        return np.full(self.shape, 1.0 if self.init == "ones" else 0.0, np.float32)
+
+
+def matrix(rows: int, columns: int, *, paired_head: int = 0, deviation: float | None = None) -> Parameter:
+    """[rows, columns], applied as W x to channel-first activations: `columns` is the fan-in."""
+    spread = 1.0 / math.sqrt(columns) if deviation is None else deviation
+    return Parameter((rows, columns), "normal", spread, paired_head=paired_head)
+
+
+def gain(length: int, *, paired_head: int = 0) -> Parameter:
+    """A vector of factors, 1 at first, not decayed."""
+    return Parameter((length,), "ones", decay=False, paired_head=paired_head)
+
+
+def bias(length: int, *, paired_head: int = 0) -> Parameter:
+    """A vector of summands, 0 at first, not decayed."""
+    return Parameter((length,), "zeros", decay=False, paired_head=paired_head)
+
+
+def named(tree: WeightTree, prefix: str = "") -> Iterator[Parameter]:
+    """The parameters of a tree of weights, each with its dotted path as name."""
+    for key, item in tree.items():
+        if not key.isidentifier():
+            raise ValueError(f"weight {prefix + key!r}: a name is letters, digits and _, not starting with a digit")
+        if isinstance(item, Parameter):
+            yield replace(item, name=prefix + key)
+        else:
+            yield from named(item, f"{prefix}{key}.")
+
+
+class Weights:
+    """The values of a block's parameters by attribute: w.attention.wq."""
+
+    def __init__(self, values: Mapping[str, Value], prefix: str = "") -> None:
+        self._values, self._prefix = values, prefix
+
+    def __getattr__(self, name: str) -> Value | Weights:
+        path = self._prefix + name
+        if path in self._values:
+            return self._values[path]
+        if any(key.startswith(path + ".") for key in self._values):
+            return Weights(self._values, path + ".")
+        known = ", ".join(key.removeprefix(self._prefix) for key in self._values if key.startswith(self._prefix))
+        raise AttributeError(f"no weight {path!r}; this block has {known or 'none'}")
+
+
+def half_split_order(rows: int, head_dim: int) -> npt.NDArray[np.int32]:
+    """Row i of the half-split order is row order[i] of the stored one, whose RoPE pairs are neighbours."""
+    if head_dim < 2 or head_dim % 2 or rows % head_dim:
+        raise ValueError(f"{rows} rows in heads of {head_dim}: expected a multiple of an even head_dim")
+    return np.arange(rows, dtype=np.int32).reshape(-1, head_dim // 2, 2).transpose(0, 2, 1).ravel()
