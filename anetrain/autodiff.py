@@ -1,4 +1,5 @@
-"""Backward programs, derived: a forward graph becomes one graph of forward and backward nodes, with weight-gradient records.
+"""Backward programs, derived: a forward graph becomes one graph of forward and backward nodes, with records of the
+gradients of its weights.
 
     derived = differentiate(graph)
     derived.seeds[y]          # a new input: the gradient of y, fp32 on the host
@@ -14,8 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from anetrain.graph import BlockGraph, BuildError, Node, Record, Value
-from anetrain.mil.derivatives import Backward
-from anetrain.mil.ops import NoDerivativeError
+from anetrain.mil.derivatives import Backward, NoDerivativeError
 
 
 class AutodiffError(ValueError):
@@ -129,8 +129,9 @@ class _Sweep:
         for other in made:
             if other.op.evidence.level != "direct" and node.op.evidence.level == "direct":
                 raise AutodiffError(
-                    f"the derivative of {node.op.name} ({node.outputs[0].name}) needs {other.op.name}, which has not been "
-                    f"seen to run through the direct path ({other.op.evidence.level}); use proven ops, or allow_unproven"
+                    f"the derivative of {node.op.name} ({node.outputs[0].name}) needs {other.op.name}, which has not "
+                    f"been seen to run through the direct path ({other.op.evidence.level}); use proven ops, or "
+                    f"allow_unproven"
                 )
 
 

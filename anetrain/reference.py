@@ -1,7 +1,7 @@
 """What a differentiated graph computes, in numpy on the host alone: the judge of every lowering.
 
-    result = run(derived, {"x": x, "d_y": dy}, parameters)
-    result.outputs["y"], result.gradients["x"], result.parameters["attention.wq"]
+result = run(derived, {"x": x, "d_y": dy}, parameters)
+result.outputs["y"], result.gradients["x"], result.parameters["attention.wq"]
 """
 
 from __future__ import annotations

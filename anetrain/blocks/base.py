@@ -1,11 +1,11 @@
 """A block: its weights and its forward function. Everything else is derived from these two.
 
-    class FFN(Block):
-        def weights(self, s):
-            return {"w1": matrix(s.hidden, s.dim), "w3": matrix(s.hidden, s.dim), "w2": matrix(s.dim, s.hidden)}
+class FFN(Block):
+    def weights(self, s):
+        return {"w1": matrix(s.hidden, s.dim), "w3": matrix(s.hidden, s.dim), "w2": matrix(s.dim, s.hidden)}
 
-        def forward(self, g, x, w):
-            return g.linear(g.silu(g.linear(x, w.w1)) * g.linear(x, w.w3), w.w2)
+    def forward(self, g, x, w):
+        return g.linear(g.silu(g.linear(x, w.w1)) * g.linear(x, w.w3), w.w2)
 """
 
 from __future__ import annotations

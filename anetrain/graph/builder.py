@@ -7,8 +7,8 @@
     y = g.linear(g.silu(g.linear(h, w.w1)), w.w2)     # on the device; values move by themselves
     g.output("y", x + y)                              # the sum is on the host again
 
-Where a value lives is its type: fp32 on the host, fp16 on the device. Sums, norms and scalings of host values stay on the
-host; every other op takes its operands to the device. A parameter is used as it is: the device sees its fp16 copy.
+Where a value lives is its type: fp32 on the host, fp16 on the device. Sums, norms and scalings of host values stay on
+the host; every other op takes its operands to the device. A parameter is used as it is: the device sees its fp16 copy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-
 
 from anetrain.graph.device_ops import BLOCK_OPS
 from anetrain.graph.host_ops import HostOp
@@ -35,8 +34,9 @@ Precision = Literal["fp16", "fp32"]
 
 
 class BlockGraph(Graph):
-    """`spec`: the sizes blocks may ask for. `norms`: where norms of host values are computed. `precision` "fp32" keeps constants in fp32 and lets the lowering
-    write fp32 programs: for checks of the mathematics on an emulator that does not round."""
+    """`spec`: the sizes blocks may ask for. `norms`: where norms of host values are computed. `precision` "fp32" keeps
+    constants in fp32 and lets the lowering write fp32 programs: for checks of the mathematics on an emulator that does
+    not round."""
 
     def __init__(self, spec: ModelSpec, *, norms: Place = "host", precision: Precision = "fp16") -> None:
         super().__init__()
@@ -196,7 +196,9 @@ class BlockGraph(Graph):
         inverse = self.detached(self.pow(self.add(self.add(largest, lowest), floor), -1.0))
         unit = self.mul(x, inverse)
         small = self.mul(inverse, floor)  # sqrt(eps) in the same units, at most 1
-        mean = self.add(self.mul(sum_over(self, self.mul(unit, unit), (axis,)), 1.0 / x.shape[axis]), self.mul(small, small))
+        mean = self.add(
+            self.mul(sum_over(self, self.mul(unit, unit), (axis,)), 1.0 / x.shape[axis]), self.mul(small, small)
+        )
         return self.mul(unit, self.pow(mean, -0.5))
 
     # ------------------------------------------------------------ both ends of a model
@@ -246,9 +248,10 @@ class BlockGraph(Graph):
     def _with_vector(self, x: Operand, y: Operand) -> tuple[Value, Value] | None:
         """(activation, parameter) where one operand is a vector of parameters with an element for each channel."""
         for value, vector in ((x, y), (y, x)):
-            if isinstance(value, Value) and isinstance(vector, Value) and vector in self.parameters:
-                if len(vector.shape) == 1 and len(value.shape) == 4 and value.shape[1] == vector.shape[0]:
-                    return value, vector
+            if not isinstance(value, Value) or not isinstance(vector, Value) or vector not in self.parameters:
+                continue
+            if len(value.shape) == 4 and vector.shape == (value.shape[1],):
+                return value, vector
         return None
 
 
@@ -268,5 +271,3 @@ def _is(value: Value, op_name: str) -> bool:
 def _operand(value: Value) -> Value:
     assert value.producer is not None
     return value.producer.operands[0]
-
-

@@ -52,8 +52,7 @@ class Staged(BlockOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         """For weights that are used in some other way than below: the gradient is a tensor, and it is added."""
-        (upstream,) = backward.upstream
-        assert upstream is not None
+        upstream = backward.gradient
         record(backward, backward.node.outputs[0], "rowsum", upstream, None, rows_axis=len(upstream.shape) - 1)
         return {}
 
@@ -107,10 +106,9 @@ class Dense(BlockOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        x, weight = (backward.node.tensors[name] for name in ("x", "weight"))
-        transpose = backward.node.parameters["transpose"]
-        (upstream,) = backward.upstream
-        assert upstream is not None
+        x, weight = (backward.operand(name) for name in ("x", "weight"))
+        transpose = backward.parameter("transpose")
+        upstream = backward.gradient
         gradients = {}
         if backward.wants("x"):
             gradients["x"] = graph.apply("dense", x=upstream, weight=weight, transpose=not transpose)[0]
@@ -153,9 +151,9 @@ class Scale(VectorOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        x, vector = (backward.node.tensors[name] for name in ("x", "vector"))
-        axis = backward.node.parameters["axis"]
-        (upstream,) = backward.upstream
+        x, vector = (backward.operand(name) for name in ("x", "vector"))
+        axis = backward.parameter("axis")
+        upstream = backward.gradient
         if backward.wants("vector"):
             record(backward, vector, "rowdot", upstream, x, axis_of(axis, len(backward.node.outputs[0].shape)))
         if not backward.wants("x"):
@@ -172,10 +170,10 @@ class Shift(VectorOp):
 
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
-        axis = backward.node.parameters["axis"]
-        (upstream,) = backward.upstream
+        axis = backward.parameter("axis")
+        upstream = backward.gradient
         if backward.wants("vector"):
-            vector = backward.node.tensors["vector"]
+            vector = backward.operand("vector")
             record(backward, vector, "rowsum", upstream, None, axis_of(axis, len(backward.node.outputs[0].shape)))
         return {"x": upstream}
 

@@ -42,7 +42,7 @@ class ToDevice(HostOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        return {"x": graph.to_host(backward.upstream[0])}
+        return {"x": graph.to_host(backward.gradient)}
 
 
 class ToHost(HostOp):
@@ -69,7 +69,7 @@ class ToHost(HostOp):
         graph: Any = backward.graph
         if backward.node.parameters["paired_head"]:
             raise TypeError("only gradients are read in stored order")
-        return {"x": graph.to_device(backward.upstream[0])}
+        return {"x": graph.to_device(backward.gradient)}
 
 
 # ---------------------------------------------------------------- the residual stream
@@ -94,8 +94,8 @@ class HostAdd(HostOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        (upstream,) = backward.upstream
-        return {"x": upstream, "y": graph.host_scale(upstream, backward.node.parameters["alpha"])}
+        upstream = backward.gradient
+        return {"x": upstream, "y": graph.host_scale(upstream, backward.parameter("alpha"))}
 
 
 class HostScale(HostOp):
@@ -113,7 +113,7 @@ class HostScale(HostOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        return {"x": graph.host_scale(backward.upstream[0], backward.node.parameters["alpha"])}
+        return {"x": graph.host_scale(backward.gradient, backward.parameter("alpha"))}
 
 
 # ---------------------------------------------------------------- norms: over channels, for each token
@@ -155,7 +155,7 @@ class HostRmsNorm(HostOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        x, gain = (backward.node.tensors[name] for name in ("x", "gain"))
+        x, gain = (backward.operand(name) for name in ("x", "gain"))
         dx, dgain = graph.apply(
             "host_rms_norm_backward", dy=backward.upstream[0], x=x, gain=gain, rrms=backward.node.outputs[1]
         )
@@ -204,7 +204,7 @@ class HostLayerNorm(HostOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        x, gain, bias = (backward.node.tensors[name] for name in ("x", "gain", "bias"))
+        x, gain, bias = (backward.operand(name) for name in ("x", "gain", "bias"))
         _, mean, rstd = backward.node.outputs
         dx, dgain, dbias = graph.apply(
             "host_layer_norm_backward", dy=backward.upstream[0], x=x, gain=gain, mean=mean, rstd=rstd
@@ -261,8 +261,8 @@ class Embedding(HostOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        table, ids = (backward.node.tensors[name] for name in ("table", "ids"))
-        graph.records.append(Record("scatter", table, backward.upstream[0], ids, end=table.shape[0], rows_axis=1))
+        table, ids = (backward.operand(name) for name in ("table", "ids"))
+        graph.records.append(Record("scatter", table, backward.gradient, ids, end=table.shape[0], rows_axis=1))
         return {}
 
 
@@ -288,8 +288,8 @@ class HostDense(HostOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        x, weight = (backward.node.tensors[name] for name in ("x", "weight"))
-        (upstream,) = backward.upstream
+        x, weight = (backward.operand(name) for name in ("x", "weight"))
+        upstream = backward.gradient
         if backward.wants("weight"):
             graph.records.append(Record("gemm", weight, upstream, x, end=weight.shape[0], rows_axis=1))
         if not backward.wants("x"):

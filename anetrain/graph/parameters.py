@@ -34,7 +34,7 @@ class Parameter:
 
     def initial(self, random: np.random.Generator) -> npt.NDArray[np.float32]:
         if self.init == "normal":
-            return random.standard_normal(self.shape, dtype=np.float32) * np.float32(self.deviation)
+            return np.asarray(random.standard_normal(self.shape, dtype=np.float32) * np.float32(self.deviation))
         return np.full(self.shape, 1.0 if self.init == "ones" else 0.0, np.float32)
 
 
@@ -85,4 +85,5 @@ def half_split_order(rows: int, head_dim: int) -> npt.NDArray[np.int32]:
     """Row i of the half-split order is row order[i] of the stored one, whose RoPE pairs are neighbours."""
     if head_dim < 2 or head_dim % 2 or rows % head_dim:
         raise ValueError(f"{rows} rows in heads of {head_dim}: expected a multiple of an even head_dim")
-    return np.arange(rows, dtype=np.int32).reshape(-1, head_dim // 2, 2).transpose(0, 2, 1).ravel()
+    pairs = np.arange(rows, dtype=np.int32).reshape(-1, head_dim // 2, 2)
+    return np.asarray(pairs.transpose(0, 2, 1).ravel())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from anetrain.graph import Node, Record, Value
 
@@ -121,7 +121,7 @@ class Accumulate:
     record: Record
 
 
-Step: TypeAlias = Union[Send, Receive, Dispatch, Compute, Accumulate]
+Step: TypeAlias = Send | Receive | Dispatch | Compute | Accumulate
 
 
 @dataclass
