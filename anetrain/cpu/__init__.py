@@ -1,25 +1,46 @@
-"""The CPU numerics of csrc/cpu on numpy arrays: fp16 conversions and fp32 matrix products, on one pool of threads.
+"""The CPU numerics of csrc/cpu on numpy arrays, on one pool of threads.
 
     half = cpu.to_half(x)                  # float32 -> float16: nearest even, overflow to infinity
     cpu.to_float(half.T, out=y)            # any strides up to two dimensions; writes into y
     c = cpu.matmul(a, b.T)                 # transposed views are not copied
     cpu.matmul(dy, x.T, out=dw, beta=1.0)  # dw += dy @ x.T
+    cpu.rms_norm(x, gain, 1e-5, out=y, rrms=r)
+    cpu.rms_norm_backward(dy, x, gain, r, dx=dx, dgain=dgain)
 
 Arrays are used where they are: a wrong dtype or layout is an error, never a hidden copy. The GIL is free meanwhile.
+Activations are channel-first, [channels, tokens]. docs/host_numerics.md has the formulas.
 """
 
 from __future__ import annotations
 
+from anetrain.cpu.activations import gelu, gelu_backward, silu, silu_backward
 from anetrain.cpu.conversion import fp16_version, to_float, to_half
 from anetrain.cpu.machine import cpu_features, set_threads, threads
+from anetrain.cpu.norms import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from anetrain.cpu.products import blas_name, matmul
+from anetrain.cpu.rope import rope, rope_tables
+from anetrain.cpu.rows import add, row_dot, row_sum, scale
 
 __all__ = [
+    "add",
     "blas_name",
     "cpu_features",
     "fp16_version",
+    "gelu",
+    "gelu_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "matmul",
+    "rms_norm",
+    "rms_norm_backward",
+    "rope",
+    "rope_tables",
+    "row_dot",
+    "row_sum",
+    "scale",
     "set_threads",
+    "silu",
+    "silu_backward",
     "threads",
     "to_float",
     "to_half",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,20 +27,78 @@ def checked(name: str, array: Array, dtype: npt.DTypeLike) -> None:
         raise ValueError(f"{name} is not aligned: strides {array.strides} bytes for items of {array.itemsize}")
 
 
-def output(out: Array | None, shape: tuple[int, ...], dtype: npt.DTypeLike, *sources: Array) -> Array:
-    """`out` when it can be written, or a new array."""
+def output(
+    out: Array | None,
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    *sources: Array,
+    name: str = "out",
+    replaces: Sequence[Array] = (),
+) -> Array:
+    """`out` when it can be written, or a new array. It may be one of `replaces`, and overlap nothing else."""
     if out is None:
         return np.empty(shape, dtype)
-    checked("out", out, dtype)
+    checked(name, out, dtype)
     if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}; expected {shape}")
+        raise ValueError(f"{name} has shape {out.shape}; expected {shape}")
     if not out.flags.writeable:
-        raise ValueError("out is read-only")
-    if 0 in out.strides and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
-        raise ValueError(f"out has strides {out.strides}: several of its elements are the same memory")
+        raise ValueError(f"{name} is read-only")
+    if out.size and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+        raise ValueError(f"{name} has strides {out.strides}: several of its elements are the same memory")
     if any(np.may_share_memory(out, source) for source in sources):
-        raise ValueError("out overlaps an input")
+        raise ValueError(f"{name} overlaps an input")
+    if any(np.may_share_memory(out, source) and not _is_same(out, source) for source in replaces):
+        raise ValueError(f"{name} overlaps an input, but does not take its exact place")
     return out
+
+
+def _is_same(a: Array, b: Array) -> bool:
+    return a.ctypes.data == b.ctypes.data and a.shape == b.shape and a.strides == b.strides
+
+
+def shaped(name: str, array: Array, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> None:
+    """Refuses an array of another type or shape."""
+    checked(name, array, dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
+
+
+def vector(name: str, array: Floats, length: int) -> Any:
+    """The pointer to a contiguous float32 [length]."""
+    shaped(name, array, (length,))
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name} has strides {array.strides} bytes; it must be contiguous")
+    return pointer(array)
+
+
+def matrix_shape(name: str, array: Floats) -> tuple[int, int]:
+    """The shape of a float32 [C, T], which may not be without channels."""
+    checked(name, array, np.float32)
+    if array.ndim != 2 or array.shape[0] == 0:
+        raise ValueError(f"{name} has shape {array.shape}; expected [channels, tokens]")
+    return array.shape
+
+
+def matrix(name: str, array: Floats) -> tuple[Any, int]:
+    """The pointer to a [C, T] and the distance between its rows in elements; each row must be contiguous."""
+    (row, column), (rows, columns) = element_strides(array), array.shape
+    if (column != 1 and columns > 1) or (row < columns and rows > 1):
+        raise ValueError(f"{name} has strides {array.strides} bytes; its rows must be contiguous")
+    return pointer(array), max(row, columns)
+
+
+def elementwise(arrays: dict[str, Array]) -> tuple[int, int, list[tuple[Any, int]]]:
+    """Rows, columns, and the pointer and row step of each array, for arrays of one shape.
+
+    Contiguous arrays may have any number of dimensions, others must be [C, T] with contiguous rows.
+    """
+    first = next(iter(arrays.values()))
+    if all(array.flags.c_contiguous for array in arrays.values()):
+        return 1, first.size, [(pointer(array), first.size) for array in arrays.values()]
+    if first.ndim != 2:
+        layouts = ", ".join(f"{name} {array.strides}" for name, array in arrays.items())
+        raise ValueError(f"strides are {layouts} bytes; beyond two dimensions, and in one, all must be contiguous")
+    return *first.shape, [matrix(name, array) for name, array in arrays.items()]
 
 
 def pointer(array: Array) -> Any:
