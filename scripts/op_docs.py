@@ -28,12 +28,15 @@ Evidence says who ran an op: **direct** through the in-memory path that anetrain
 route to the same compiler, **disputed** when those who ran it disagree. A device in its strict default refuses ops
 without direct evidence; `allow_unproven` lifts that.
 
+An op with a **derivative** may stand between a parameter and the loss; of the others a backward pass says why it has
+none. The derivatives of ops with direct evidence keep to ops with direct evidence, but for what their sections say.
+
 A *required* argument must stand in the MIL text; the builder writes the default of every argument that has one.
 Examples show the op in dialect B (`program(1.3)`) and dialect A (`program(1.0)`); constants stand before it as in any
 program.
 
-| op | evidence | family |
-|---|---|---|
+| op | evidence | derivative | family |
+|---|---|---|---|
 """
 
 # Arguments for the example of an op, where the plain rule (x of [1, 4, 8, 32], and nothing else) is not enough.
@@ -159,7 +162,13 @@ def section(op: type[Op]) -> str:
     parts.append("| argument | kind | required | default |\n|---|---|---|---|\n")
     parts += [argument_row(arg) for arg in op.args]
     parts.append("\n```\n" + "".join(f"{example_text(op, dialect)}\n" for dialect in "BA") + "```\n\n")
-    parts.append(f"Evidence: **{op.evidence.level}** ({op.evidence.source}).\n")
+    parts.append(f"Evidence: **{op.evidence.level}** ({op.evidence.source}).\n\n")
+    parts.append(
+        f"Derivative: **yes**. {op.derivative_note}".rstrip()
+        if op.has_derivative()
+        else f"Derivative: **no**: {op.no_derivative}."
+    )
+    parts.append("\n")
     if op.limits:
         parts.append("\n" + "".join(f"- {limit}\n" for limit in op.limits))
     return "".join(parts)
@@ -171,7 +180,9 @@ def generate() -> str:
         family: [op for op in OPS.values() if op.__module__ == module.__name__] for family, module in FAMILIES.items()
     }
     for family, ops in families.items():
-        parts += [f"| [{op.name}](#{op.name}) | {op.evidence.level} | {family.lower()} |\n" for op in ops]
+        for op in ops:
+            derivative = "yes" if op.has_derivative() else "no"
+            parts.append(f"| [{op.name}](#{op.name}) | {op.evidence.level} | {derivative} | {family.lower()} |\n")
     for family, ops in families.items():
         parts.append(f"\n## {family}\n")
         parts += [section(op) for op in ops]

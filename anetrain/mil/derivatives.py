@@ -14,19 +14,19 @@ program of whatever it takes forward; and it reuses the output of the forward op
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from anetrain.mil.ops.base import Gradient, NoDerivativeError, axes_of
+from anetrain.mil.ops.base import Gradient as Gradient
+from anetrain.mil.ops.base import NoDerivativeError as NoDerivativeError
+from anetrain.mil.ops.base import axes_of
 from anetrain.mil.types import Shape
 
 if TYPE_CHECKING:
     from anetrain.mil.graph import Graph, Node, Value
-
-__all__ = ["Backward", "Gradient", "NoDerivativeError", "expand", "keep_axes", "sum_over", "unbroadcast"]
 
 LONGEST_REDUCE_SUM = 64  # terms: the engine's reduce_sum accumulates in fp16 (ANE_FACTS C69)
 
@@ -34,7 +34,7 @@ LONGEST_REDUCE_SUM = 64  # terms: the engine's reduce_sum accumulates in fp16 (A
 @dataclass(frozen=True)
 class Backward:
     """One step of a reverse sweep. `upstream` has the gradient of each output of `node`, None where there is none (a
-    rule is called with at least one); `wanted` are the operands whose gradients are needed."""
+    rule is called with at least one); `wanted` are the operands whose gradients are needed, at least one too."""
 
     graph: Graph
     node: Node
@@ -73,6 +73,15 @@ class Backward:
         if gradient is None:
             raise TypeError(f"[{self.node.op.name}] the derivative was asked for without a gradient of the output")
         return gradient
+
+    def gradients(self, **rules: Callable[[], Value | None]) -> dict[str, Gradient]:
+        """Of the operands that are wanted, each summed over the axes along which its operand was stretched."""
+        found: dict[str, Gradient] = {}
+        for name, rule in rules.items():
+            gradient = rule() if self.wants(name) else None
+            if gradient is not None:
+                found[name] = unbroadcast(self.graph, gradient, self.operand(name).shape)
+        return found
 
     def refuse(self, why: str) -> NoReturn:
         """For the forms of an op that its rule does not cover."""
@@ -159,6 +168,68 @@ def expand(graph: Graph, value: Value, shape: Shape, scale: float = 1.0) -> Valu
     if math.prod(copies) == 1:
         return value if scale == 1.0 else graph.mul(value, scale)
     return graph.mul(value, graph.constant(np.full(copies, scale), dtype=value.dtype))
+
+
+def spread_along(graph: Graph, vector: Value, shape: Shape, axes: Sequence[int]) -> Value:
+    """A vector of `axes`, in order, laid along these axes of a tensor of `shape`; the others become 1."""
+    target = tuple(extent if axis in axes else 1 for axis, extent in enumerate(shape))
+    if vector.data is not None:
+        return graph.constant(vector.data.reshape(target), dtype=vector.dtype)
+    return reshaped(graph, vector, target)
+
+
+def pad_with_zeros(graph: Graph, value: Value, sides: Sequence[tuple[int, int]]) -> Value:
+    """`sides`: how many zeros before and after, per axis. By concat, which has direct evidence, unlike pad."""
+    for axis, (before, after) in enumerate(sides):
+        shape = value.shape
+        parts = [
+            zeros_like(graph, (*shape[:axis], count, *shape[axis + 1 :]), value) if count else None
+            for count in (before, after)
+        ]
+        joined = [part for part in (parts[0], value, parts[1]) if part is not None]
+        value = graph.concat(joined, axis=axis) if len(joined) > 1 else value
+    return value
+
+
+def slice_axis(graph: Graph, value: Value, axis: int, begin: int, size: int, stride: int = 1) -> Value:
+    """`size` elements of one axis."""
+    rank, extent = len(value.shape), value.shape[axis]
+    if size == extent:
+        return value
+    begins = [begin if i == axis else 0 for i in range(rank)]
+    if stride == 1:
+        return graph.slice_by_size(value, begins, [size if i == axis else n for i, n in enumerate(value.shape)])
+    ends = [begin + (size - 1) * stride + 1 if i == axis else n for i, n in enumerate(value.shape)]
+    return graph.slice_by_index(value, begins, ends, stride=[stride if i == axis else 1 for i in range(rank)])
+
+
+def turn(graph: Graph, value: Value, axes: Sequence[int]) -> Value:
+    """The axes in opposite order, by slice_by_index, which has direct evidence, unlike reverse."""
+    turned = [axis in axes for axis in range(len(value.shape))]
+    return graph.slice_by_index(
+        value,
+        begin=[extent - 1 if back else 0 for extent, back in zip(value.shape, turned, strict=True)],
+        end=[0 if back else extent for extent, back in zip(value.shape, turned, strict=True)],
+        stride=[-1 if back else 1 for back in turned],
+        end_mask=turned,
+    )
+
+
+def spaced(graph: Graph, value: Value, axis: int, stride: int) -> Value:
+    """stride - 1 zeros between the elements of one axis."""
+    shape = value.shape
+    if stride == 1 or shape[axis] == 1:
+        return value
+    apart = graph.reshape(value, (math.prod(shape[:axis]), shape[axis], 1, math.prod(shape[axis + 1 :])))
+    filled = pad_with_zeros(graph, apart, [(0, 0), (0, 0), (0, stride - 1), (0, 0)])
+    joined = graph.reshape(filled, (*shape[:axis], shape[axis] * stride, *shape[axis + 1 :]))
+    return slice_axis(graph, joined, axis, 0, (shape[axis] - 1) * stride + 1)
+
+
+def mean_over(graph: Graph, value: Value, axes: Sequence[int]) -> Value:
+    """Along `axes`, which stay as 1."""
+    terms = math.prod(value.shape[axis] for axis in axes_of(axes, len(value.shape)))
+    return sum_over(graph, value, axes) * (1.0 / terms)
 
 
 def zeros_like(graph: Graph, shape: Shape, like: Value) -> Value:

@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 
+from anetrain.mil.derivatives import Backward, Gradient, sum_over
 from anetrain.mil.ops.base import Op, broadcast, direct, mismatch, one_type, rank_between, tensor
 from anetrain.mil.types import Array, TensorType
 
 
 class ScaledDotProductAttention(Op):
     name = "scaled_dot_product_attention"
+    derivative_note = "The mask counts, as in the meaning."
     args = (tensor("query"), tensor("key"), tensor("value"), tensor("attn_mask", required=False))
     evidence = direct("MAD test_ane_sdpa5, M0")
     shape_rule = (
@@ -48,3 +50,25 @@ class ScaledDotProductAttention(Op):
             scores = scores + attn_mask
         powers = np.exp(scores - np.max(scores, axis=-1, keepdims=True))
         return np.asarray(np.matmul(powers / np.sum(powers, axis=-1, keepdims=True), value))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        # With P the probabilities: dV = P^T u, dS = P (u V^T - rowsum(u y)), dQ = dS K / sqrt(E), dK = dS^T Q / sqrt(E)
+        g, u, y = backward.graph, backward.gradient, backward.output
+        query, key, value = (backward.operand(name) for name in ("query", "key", "value"))
+        shrink = 1.0 / math.sqrt(query.shape[-1])
+        small_query = query * shrink
+        scores = g.matmul(small_query, key, transpose_y=True)
+        if backward.node.tensors["attn_mask"] is not None:
+            scores = scores + backward.operand("attn_mask")
+        p = g.softmax(scores, axis=-1)
+
+        found = backward.gradients(value=lambda: g.matmul(p, u, transpose_x=True))
+        if any(backward.wants(name) for name in ("query", "key", "attn_mask")):
+            ds = p * (g.matmul(u, value, transpose_y=True) - sum_over(g, u * y, (-1,)))
+            found |= backward.gradients(
+                query=lambda: g.matmul(ds, key) * shrink,
+                key=lambda: g.matmul(ds, small_query, transpose_x=True),
+                attn_mask=lambda: ds,
+            )
+        return found

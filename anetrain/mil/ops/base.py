@@ -132,6 +132,7 @@ class Op:
     spelling: ClassVar[str] = "call"  # of a constexpr_*: "call" or "attributes"
     no_derivative: ClassVar[str] = ""  # why there is none
     table: ClassVar[dict[str, type[Op]]] = OPS  # where a class enters itself
+    derivative_note: ClassVar[str] = ""  # choices at ties and kinks, forms that it does not cover
 
     @staticmethod
     def infer(*args: Any, **kwargs: Any) -> TensorType | tuple[TensorType, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from anetrain.mil.derivatives import Backward, Gradient, unbroadcast
 from anetrain.mil.ops.base import (
     Arg,
     Op,
@@ -20,6 +22,10 @@ from anetrain.mil.ops.base import (
     tensor,
 )
 from anetrain.mil.types import Array, TensorType
+from anetrain.mil.types import dtype as data_type
+
+if TYPE_CHECKING:
+    from anetrain.mil.graph import Value
 
 erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -44,6 +50,10 @@ class Add(Binary):
     def meaning(x: Array, y: Array) -> Array:
         return x + y
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return backward.gradients(x=lambda: backward.gradient, y=lambda: backward.gradient)
+
 
 class Sub(Binary):
     name = "sub"
@@ -52,6 +62,13 @@ class Sub(Binary):
     @staticmethod
     def meaning(x: Array, y: Array) -> Array:
         return x - y
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        def of_y() -> Value:
+            return -unbroadcast(backward.graph, backward.gradient, backward.operand("y").shape)
+
+        return backward.gradients(x=lambda: backward.gradient, y=of_y)
 
 
 class Mul(Binary):
@@ -66,6 +83,11 @@ class Mul(Binary):
     def meaning(x: Array, y: Array) -> Array:
         return x * y
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, x, y = backward.gradient, backward.operand("x"), backward.operand("y")
+        return backward.gradients(x=lambda: u * y, y=lambda: u * x)
+
 
 class RealDiv(Binary):
     name = "real_div"
@@ -75,9 +97,16 @@ class RealDiv(Binary):
     def meaning(x: Array, y: Array) -> Array:
         return x / y
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, y, quotient = backward.gradient, backward.operand("y"), backward.output
+        share = u / y
+        return backward.gradients(x=lambda: share, y=lambda: -(share * quotient))
+
 
 class FloorDiv(Binary):
     name = "floor_div"
+    no_derivative = "it is constant between its steps"
     evidence = e5rt()
 
     @staticmethod
@@ -87,24 +116,39 @@ class FloorDiv(Binary):
 
 class Maximum(Binary):
     name = "maximum"
+    derivative_note = "Where x and y are equal the gradient goes to x."
     evidence = e5rt()
 
     @staticmethod
     def meaning(x: Array, y: Array) -> Array:
         return np.maximum(x, y)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, g, x, y = backward.gradient, backward.graph, backward.operand("x"), backward.operand("y")
+        first = g.greater_equal(x, y)
+        return backward.gradients(x=lambda: g.select(first, u, 0.0), y=lambda: g.select(first, 0.0, u))
+
 
 class Minimum(Binary):
     name = "minimum"
+    derivative_note = "Where x and y are equal the gradient goes to x."
     evidence = e5rt()
 
     @staticmethod
     def meaning(x: Array, y: Array) -> Array:
         return np.minimum(x, y)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, g, x, y = backward.gradient, backward.graph, backward.operand("x"), backward.operand("y")
+        first = g.less_equal(x, y)
+        return backward.gradients(x=lambda: g.select(first, u, 0.0), y=lambda: g.select(first, 0.0, u))
+
 
 class Pow(Binary):
     name = "pow"
+    derivative_note = "The gradient of y takes the logarithm of x, which must be positive, and has no direct evidence."
     evidence = direct("MAD, ORI, ESP, LM")
     limits = ("pow(x, -0.5) is the proven reciprocal square root.",)
 
@@ -112,10 +156,40 @@ class Pow(Binary):
     def meaning(x: Array, y: Array) -> Array:
         return np.asarray(np.power(x, y))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, x, y = backward.gradient, backward.operand("x"), backward.operand("y")
+        return backward.gradients(
+            x=lambda: _slope_of_power(backward, u, x, y),
+            y=lambda: u * backward.output * backward.graph.log(x, epsilon=0.0),
+        )
+
+
+def _slope_of_power(backward: Backward, u: Value, x: Value, y: Value) -> Value | None:
+    """u * y * x^(y - 1). The usual exponents from the output, step by step: no power of x that the result has not."""
+    g, output = backward.graph, backward.output
+    if y.data is None:
+        return u * y * g.pow(x, y - 1.0)
+    exponents = np.unique(y.data)
+    if exponents.size > 1:
+        return u * g.pow(x, g.constant(y.data - 1.0, dtype=y.dtype)) * y
+    exponent = float(exponents[0])
+    special: dict[float, Callable[[], Value | None]] = {
+        0.0: lambda: None,
+        1.0: lambda: u,
+        2.0: lambda: u * x * 2.0,
+        3.0: lambda: u * x * x * 3.0,
+        0.5: lambda: u / output * 0.5,
+        -0.5: lambda: u * output * output * output * -0.5,
+        -1.0: lambda: u * output * output * -1.0,
+    }
+    return special.get(exponent, lambda: u * g.pow(x, exponent - 1.0) * exponent)()
+
 
 class Comparison(Op):
     args = (tensor("x"), tensor("y"))
     shape_rule = "x and y broadcast against each other; the result is bool, only usable inside the program."
+    no_derivative = "its result is bool"
     evidence = e5rt()
 
     @staticmethod
@@ -193,14 +267,23 @@ class Square(Unary):
     def meaning(x: Array) -> Array:
         return x * x
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.gradient * backward.operand("x") * 2.0}
+
 
 class Sqrt(Unary):
     name = "sqrt"
+    derivative_note = "x must be positive."
     evidence = direct("ORI")
 
     @staticmethod
     def meaning(x: Array) -> Array:
         return np.asarray(np.sqrt(x))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.gradient / backward.output * 0.5}
 
 
 class WithEpsilon(Unary):
@@ -215,6 +298,11 @@ class Rsqrt(WithEpsilon):
     def meaning(x: Array, epsilon: float) -> Array:
         return np.asarray(1.0 / np.sqrt(x + epsilon))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, y = backward.gradient, backward.output
+        return {"x": u * y * y * y * -0.5}
+
 
 class Inverse(WithEpsilon):
     name = "inverse"
@@ -222,6 +310,11 @@ class Inverse(WithEpsilon):
     @staticmethod
     def meaning(x: Array, epsilon: float) -> Array:
         return np.asarray(1.0 / (x + epsilon))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, y = backward.gradient, backward.output
+        return {"x": u * y * y * -1.0}
 
 
 class Log(WithEpsilon):
@@ -231,17 +324,27 @@ class Log(WithEpsilon):
     def meaning(x: Array, epsilon: float) -> Array:
         return np.asarray(np.log(x + epsilon))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.gradient / (backward.operand("x") + backward.parameter("epsilon"))}
+
 
 class Abs(Unary):
     name = "abs"
+    derivative_note = "At 0 it is 0."
 
     @staticmethod
     def meaning(x: Array) -> Array:
         return np.abs(x)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.gradient * backward.graph.sign(backward.operand("x"))}
+
 
 class Sign(Unary):
     name = "sign"
+    no_derivative = "it is constant between its steps"
 
     @staticmethod
     def meaning(x: Array) -> Array:
@@ -257,6 +360,10 @@ class Exp(Unary):
     def meaning(x: Array) -> Array:
         return np.exp(x)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.gradient * backward.output}
+
 
 class Exp2(Unary):
     name = "exp2"
@@ -265,9 +372,14 @@ class Exp2(Unary):
     def meaning(x: Array) -> Array:
         return np.exp2(x)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.gradient * backward.output * math.log(2.0)}
+
 
 class Floor(Unary):
     name = "floor"
+    no_derivative = "it is constant between its steps"
 
     @staticmethod
     def meaning(x: Array) -> Array:
@@ -276,6 +388,7 @@ class Floor(Unary):
 
 class Ceil(Unary):
     name = "ceil"
+    no_derivative = "it is constant between its steps"
 
     @staticmethod
     def meaning(x: Array) -> Array:
@@ -284,6 +397,7 @@ class Ceil(Unary):
 
 class Round(Unary):
     name = "round"
+    no_derivative = "it is constant between its steps"
     limits = ("Wrong for |x| >= 1024 on chips (C73).",)
 
     @staticmethod
@@ -299,6 +413,10 @@ class Sin(Unary):
     def meaning(x: Array) -> Array:
         return np.sin(x)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.gradient * backward.graph.cos(backward.operand("x"))}
+
 
 class Cos(Unary):
     name = "cos"
@@ -308,6 +426,10 @@ class Cos(Unary):
     def meaning(x: Array) -> Array:
         return np.cos(x)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.gradient * backward.graph.sin(backward.operand("x")) * -1.0}
+
 
 class Atan(Unary):
     name = "atan"
@@ -315,6 +437,14 @@ class Atan(Unary):
     @staticmethod
     def meaning(x: Array) -> Array:
         return np.arctan(x)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        # u / (1 + x^2) over scale^2 = max(|x|, 1)^2, so that no square overflows
+        u, x, g = backward.gradient, backward.operand("x"), backward.graph
+        scale = g.maximum(g.abs(x), 1.0)
+        sine, cosine = x / scale, 1.0 / scale
+        return {"x": u * cosine * cosine / (sine * sine + cosine * cosine)}
 
 
 class Erf(Unary):
@@ -324,12 +454,18 @@ class Erf(Unary):
     def meaning(x: Array) -> Array:
         return np.asarray(erf(x))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        x = backward.operand("x")
+        return {"x": backward.gradient * backward.graph.exp(-(x * x)) * (2.0 / math.sqrt(math.pi))}
+
 
 # ---------------------------------------------------------------- bool, types, choice
 
 
 class LogicalNot(Op):
     name = "logical_not"
+    no_derivative = "its result is bool"
     args = (tensor("x", "bool tensor"),)
     shape_rule = "The shape of x, bool."
     evidence = e5rt()
@@ -349,6 +485,7 @@ _CAST_TYPES = ("fp16", "fp32", "int8", "uint8", "int32", "bool")
 
 class Cast(Op):
     name = "cast"
+    derivative_note = "Only between floating-point types."
     args = (tensor("x", "any tensor"), parameter("dtype", "string", required=True))
     shape_rule = "The shape of x in the type `dtype` names."
     evidence = direct("M3 and newer; e5rt everywhere")
@@ -364,6 +501,14 @@ class Cast(Op):
         if dtype == "bool":
             return np.asarray(x != 0)
         return np.asarray(x, dtype=np.float64) if dtype.startswith("fp") else np.trunc(x).astype(dtype)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        x, kind = backward.operand("x"), backward.output.dtype
+        if not (data_type(x.dtype).is_float and data_type(kind).is_float):
+            backward.refuse(f"from {x.dtype} to {kind} it is not continuous")
+        u = backward.gradient
+        return {"x": u if x.dtype == kind else backward.graph.cast(u, x.dtype)}
 
 
 class Identity(Op):
@@ -381,6 +526,10 @@ class Identity(Op):
     def meaning(x: Array) -> Array:
         return x
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.gradient}
+
 
 class Select(Op):
     name = "select"
@@ -396,3 +545,8 @@ class Select(Op):
     @staticmethod
     def meaning(cond: Array, a: Array, b: Array) -> Array:
         return np.where(cond, a, b)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, g, cond = backward.gradient, backward.graph, backward.operand("cond")
+        return backward.gradients(a=lambda: g.select(cond, u, 0.0), b=lambda: g.select(cond, 0.0, u))

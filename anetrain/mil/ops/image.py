@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from anetrain.mil.derivatives import Backward, Gradient
 from anetrain.mil.ops.base import Arg, Op, direct, e5rt, mismatch, one_of, one_type, parameter, rank_between, tensor
 from anetrain.mil.ops.spatial import check_pairs, output_size, padding_of
 from anetrain.mil.types import Array, TensorType
+
+if TYPE_CHECKING:
+    from anetrain.mil.graph import Value
 
 # ---------------------------------------------------------------- pools
 
@@ -86,8 +90,28 @@ class Pool(Op):
         return np.asarray(windows[:, :, :: strides[0], :: strides[1]][:, :, :height, :width])
 
 
+def _through_matrices(backward: Backward, rows: Array, columns: Array) -> Value:
+    """For y = rows x columns^T over [..., H, W], as averages and resamplings are: rows^T u columns."""
+    g, u = backward.graph, backward.gradient
+    lead = (1,) * (len(u.shape) - 2)
+    down = g.matmul(g.constant(rows.reshape(*lead, *rows.shape), dtype=u.dtype), u, transpose_x=True)
+    return g.matmul(down, g.constant(columns.reshape(*lead, *columns.shape), dtype=u.dtype))
+
+
+def _averages(
+    extent: int, count: int, kernel: int, stride: int, padding: tuple[int, int], exclude_padding: bool
+) -> Array:
+    """[count, extent]: what each element adds to each window along one axis."""
+    before, after = padding
+    places = (np.arange(count) * stride - before)[:, None] + np.arange(kernel)  # [count, kernel]
+    first, last = (0, extent) if exclude_padding else (-before, extent + after)
+    sizes = np.sum((places >= first) & (places < last), axis=1, keepdims=True)
+    return np.asarray((places[:, :, None] == np.arange(extent)).sum(axis=1) / sizes)
+
+
 class MaxPool(Pool):
     name = "max_pool"
+    no_derivative = "its windows may overlap, and the gradient would be scattered to computed places"
 
     @staticmethod
     def meaning(
@@ -121,6 +145,17 @@ class AvgPool(Pool):
         weight = 0.0 if exclude_padding_from_average else 1.0  # of an element of the padding
         counted = Pool.windows(np.ones_like(x), kernel_sizes, strides, pad_type, pad, ceil_mode, weight, 0.0)
         return np.asarray(windows.sum(axis=(-2, -1)) / counted.sum(axis=(-2, -1)))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        x, y = backward.operand("x"), backward.output
+        kernel, strides = backward.parameter("kernel_sizes"), backward.parameter("strides")
+        padding = padding_of(backward.parameter("pad_type"), backward.parameter("pad"), x.shape[2:], kernel, strides)
+        exclude = backward.parameter("exclude_padding_from_average")
+        rows, columns = (
+            _averages(*side, exclude) for side in zip(x.shape[2:], y.shape[2:], kernel, strides, padding, strict=True)
+        )
+        return {"x": _through_matrices(backward, rows, columns)}
 
 
 # ---------------------------------------------------------------- resampling
@@ -162,6 +197,18 @@ def _nearest(x: Array, height: int, width: int) -> Array:
     return np.asarray(np.take(np.take(x, rows, axis=-2), columns, axis=-1))
 
 
+def _samples(backward: Backward, mode: str) -> tuple[Array, Array]:
+    """The weights of the pixels in the samples, of height [H', H] and of width [W', W]."""
+
+    def weights(size: int, count: int) -> Array:
+        if mode == "NEAREST":
+            return np.asarray(np.eye(size)[np.arange(count) * size // count])
+        return _resample(np.eye(size), _grid(size, count, mode), np.arange(float(size)))
+
+    (height, width), (tall, wide) = backward.operand("x").shape[-2:], backward.output.shape[-2:]
+    return weights(height, tall), weights(width, wide)
+
+
 def _scaled_size(x: TensorType, height_factor: float, width_factor: float) -> TensorType:
     rank_between("x", x, 3, 5)
     for name, factor in (("scale_factor_height", height_factor), ("scale_factor_width", width_factor)):
@@ -200,6 +247,10 @@ class UpsampleNearestNeighbor(Op):
         height = math.floor(x.shape[-2] * scale_factor_height)
         return _nearest(x, height, math.floor(x.shape[-1] * scale_factor_width))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": _through_matrices(backward, *_samples(backward, "NEAREST"))}
+
 
 class UpsampleBilinear(Op):
     name = "upsample_bilinear"
@@ -223,6 +274,11 @@ class UpsampleBilinear(Op):
         height, width = math.floor(x.shape[-2] * scale_factor_height), math.floor(x.shape[-1] * scale_factor_width)
         return _resample(x, _grid(x.shape[-2], height, mode), _grid(x.shape[-1], width, mode))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        mode = "STRICT_ALIGN_CORNERS" if backward.parameter("align_corners") else "UNALIGN_CORNERS"
+        return {"x": _through_matrices(backward, *_samples(backward, mode))}
+
 
 class ResizeNearestNeighbor(Op):
     name = "resize_nearest_neighbor"
@@ -241,6 +297,10 @@ class ResizeNearestNeighbor(Op):
     @staticmethod
     def meaning(x: Array, target_size_height: int, target_size_width: int) -> Array:
         return _nearest(x, target_size_height, target_size_width)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": _through_matrices(backward, *_samples(backward, "NEAREST"))}
 
 
 SAMPLING_MODES = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS")
@@ -268,9 +328,14 @@ class ResizeBilinear(Op):
         rows = _grid(x.shape[-2], target_size_height, sampling_mode)
         return _resample(x, rows, _grid(x.shape[-1], target_size_width, sampling_mode))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": _through_matrices(backward, *_samples(backward, backward.parameter("sampling_mode")))}
+
 
 class Affine(Op):
     name = "affine"
+    no_derivative = "its gradient would be scattered to computed places"
     args = (
         tensor("x"),
         tensor("transform_matrix"),
@@ -410,6 +475,10 @@ class PixelShuffle(Op):
     def meaning(x: Array, upscale_factor: int) -> Array:
         return _channels_to_pixels(x, upscale_factor, channel_first=True)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.graph.pixel_unshuffle(backward.gradient, backward.parameter("upscale_factor"))}
+
 
 class PixelUnshuffle(Op):
     name = "pixel_unshuffle"
@@ -425,6 +494,10 @@ class PixelUnshuffle(Op):
     @staticmethod
     def meaning(x: Array, downscale_factor: int) -> Array:
         return _pixels_to_channels(x, downscale_factor, channel_first=True)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.graph.pixel_shuffle(backward.gradient, backward.parameter("downscale_factor"))}
 
 
 class SpaceToDepth(Op):
@@ -442,6 +515,10 @@ class SpaceToDepth(Op):
     def meaning(x: Array, block_size: int) -> Array:
         return _pixels_to_channels(x, block_size, channel_first=False)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.graph.depth_to_space(backward.gradient, backward.parameter("block_size"))}
+
 
 class DepthToSpace(Op):
     name = "depth_to_space"
@@ -457,3 +534,7 @@ class DepthToSpace(Op):
     @staticmethod
     def meaning(x: Array, block_size: int) -> Array:
         return _channels_to_pixels(x, block_size, channel_first=False)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.graph.space_to_depth(backward.gradient, backward.parameter("block_size"))}

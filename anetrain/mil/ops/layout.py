@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anetrain.mil.derivatives import (
+    Backward,
+    Gradient,
+    pad_with_zeros,
+    reshaped,
+    slice_axis,
+    spaced,
+    sum_over,
+    turn,
+    zeros_like,
+)
 from anetrain.mil.ops.base import (
     Op,
     axes_of,
@@ -24,6 +35,9 @@ from anetrain.mil.ops.base import (
     tensor,
 )
 from anetrain.mil.types import Array, Shape, TensorType
+
+if TYPE_CHECKING:
+    from anetrain.mil.graph import Value
 
 WIDTH_SLICES = (
     "On M1 and M2 a slice that starts inside the width turns |v| > 4094 into inf, and several such slices concatenated "
@@ -73,6 +87,22 @@ class Concat(Op):
         shape[position] *= len(values)
         return np.stack(values, axis=position + 1).reshape(shape)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        g, u, values = backward.graph, backward.gradient, backward.operands("values")
+        axis = backward.parameter("axis") % len(u.shape)
+        found: list[Value | None] = []
+        begin = 0
+        for i, value in enumerate(values):
+            part = None
+            if value in backward.wanted and backward.parameter("interleave"):
+                part = slice_axis(g, u, axis, i, value.shape[axis], len(values))
+            elif value in backward.wanted:
+                part = slice_axis(g, u, axis, begin, value.shape[axis])
+            found.append(part)
+            begin += value.shape[axis]
+        return {"values": found}
+
 
 class Stack(Op):
     name = "stack"
@@ -95,6 +125,17 @@ class Stack(Op):
     @staticmethod
     def meaning(values: Sequence[Array], axis: int) -> Array:
         return np.stack(values, axis=axis)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        g, u, values = backward.graph, backward.gradient, backward.operands("values")
+        axis = backward.parameter("axis") % len(u.shape)
+        return {
+            "values": [
+                g.reshape(slice_axis(g, u, axis, i, 1), value.shape) if value in backward.wanted else None
+                for i, value in enumerate(values)
+            ]
+        }
 
 
 class Split(Op):
@@ -136,6 +177,14 @@ class Split(Op):
             mismatch("num_splits", f"is {num_splits}, which does not divide {length}")
         return [length // num_splits] * num_splits
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        parts = [
+            zeros_like(backward.graph, part.shape, backward.operand("x")) if u is None else u
+            for part, u in zip(backward.node.outputs, backward.upstream, strict=True)
+        ]
+        return {"x": backward.graph.concat(parts, axis=backward.parameter("axis")) if len(parts) > 1 else parts[0]}
+
 
 class SliceBySize(Op):
     name = "slice_by_size"
@@ -163,6 +212,15 @@ class SliceBySize(Op):
     @staticmethod
     def meaning(x: Array, begin: Sequence[int], size: Sequence[int]) -> Array:
         return np.asarray(x[tuple(slice(b, None if s == -1 else b + s) for b, s in zip(begin, size, strict=True))])
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, x = backward.gradient, backward.operand("x")
+        sides = [
+            (begin, extent - begin - size)
+            for begin, size, extent in zip(backward.parameter("begin"), u.shape, x.shape, strict=True)
+        ]
+        return {"x": pad_with_zeros(backward.graph, u, sides)}
 
 
 class SliceByIndex(Op):
@@ -249,6 +307,25 @@ class SliceByIndex(Op):
             )
         return items
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        g, x = backward.graph, backward.operand("x")
+        items = SliceByIndex.items(**backward.node.parameters)
+        places = [
+            range(extent)[item : item + 1 or None] if isinstance(item, int) else range(*item.indices(extent))
+            for item, extent in zip(items, x.shape, strict=True)
+        ]
+        value = reshaped(g, backward.gradient, tuple(len(places_) for places_ in places))
+        turned = [axis for axis, found in enumerate(places) if found.step < 0]
+        if turned:
+            value = turn(g, value, turned)
+        sides = []
+        for axis, found in enumerate(places):
+            first, last = min(found), max(found)
+            value = spaced(g, value, axis, abs(found.step))
+            sides.append((first, x.shape[axis] - last - 1))
+        return {"x": pad_with_zeros(g, value, sides)}
+
 
 # ---------------------------------------------------------------- shape
 
@@ -277,6 +354,10 @@ class Reshape(Op):
     def meaning(x: Array, shape: Sequence[int]) -> Array:
         return x.reshape(tuple(shape))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": reshaped(backward.graph, backward.gradient, backward.operand("x").shape)}
+
 
 class Transpose(Op):
     name = "transpose"
@@ -292,6 +373,12 @@ class Transpose(Op):
     @staticmethod
     def meaning(x: Array, perm: Sequence[int]) -> Array:
         return np.transpose(x, tuple(perm))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u = backward.gradient
+        perm = [axis % len(u.shape) for axis in backward.parameter("perm")]
+        return {"x": backward.graph.transpose(u, [perm.index(axis) for axis in range(len(perm))])}
 
 
 class Squeeze(Op):
@@ -312,6 +399,10 @@ class Squeeze(Op):
     def meaning(x: Array, axes: Sequence[int] | None) -> Array:
         return np.squeeze(x, axis=None if axes is None else tuple(axes))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": reshaped(backward.graph, backward.gradient, backward.operand("x").shape)}
+
 
 class ExpandDims(Op):
     name = "expand_dims"
@@ -329,6 +420,10 @@ class ExpandDims(Op):
     @staticmethod
     def meaning(x: Array, axes: Sequence[int]) -> Array:
         return np.expand_dims(x, tuple(axes))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": reshaped(backward.graph, backward.gradient, backward.operand("x").shape)}
 
 
 class Flatten2d(Op):
@@ -352,6 +447,10 @@ class Flatten2d(Op):
         position = axis + len(shape) if axis < 0 else axis
         return math.prod(shape[:position]), math.prod(shape[position:])
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": reshaped(backward.graph, backward.gradient, backward.operand("x").shape)}
+
 
 # ---------------------------------------------------------------- repetition and order
 
@@ -374,6 +473,17 @@ class Tile(Op):
     def meaning(x: Array, reps: Sequence[int]) -> Array:
         return np.tile(x, tuple(reps))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        value, x = backward.gradient, backward.operand("x")
+        for axis, (extent, copies) in enumerate(zip(x.shape, backward.parameter("reps"), strict=True)):
+            if copies > 1:
+                before, after = math.prod(value.shape[:axis]), math.prod(value.shape[axis + 1 :])
+                apart = backward.graph.reshape(value, (before, copies, extent, after))
+                shape = (*value.shape[:axis], extent, *value.shape[axis + 1 :])
+                value = backward.graph.reshape(sum_over(backward.graph, apart, (1,)), shape)
+        return {"x": value}
+
 
 class Reverse(Op):
     name = "reverse"
@@ -390,12 +500,17 @@ class Reverse(Op):
     def meaning(x: Array, axes: Sequence[int] | None) -> Array:
         return np.flip(x, axes_of(axes, x.ndim))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.graph.reverse(backward.gradient, axes=backward.parameter("axes"))}
+
 
 _PAD_MODES: dict[str, Any] = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 
 
 class Pad(Op):
     name = "pad"
+    derivative_note = "Only of mode constant."
     args = (
         tensor("x"),
         parameter("pad", "int32[]", required=True),
@@ -429,6 +544,15 @@ class Pad(Op):
         given = list(zip(pad[0::2], pad[1::2], strict=True))
         return [(0, 0)] * (rank - len(given)) + given
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        if backward.parameter("mode") != "constant":
+            backward.refuse(f"mode {backward.parameter('mode')} repeats elements; the rule covers mode constant")
+        value, x = backward.gradient, backward.operand("x")
+        for axis, (before, _) in enumerate(Pad.pairs(len(x.shape), backward.parameter("pad"))):
+            value = slice_axis(backward.graph, value, axis, before, x.shape[axis])
+        return {"x": value}
+
 
 class Crop(Op):
     name = "crop"
@@ -455,3 +579,9 @@ class Crop(Op):
     def meaning(x: Array, crop_height: Sequence[int], crop_width: Sequence[int]) -> Array:
         (top, bottom), (left, right) = crop_height, crop_width
         return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        sides = [(0, 0)] * (len(backward.operand("x").shape) - 2)
+        sides += [tuple(backward.parameter(name)) for name in ("crop_height", "crop_width")]
+        return {"x": pad_with_zeros(backward.graph, backward.gradient, sides)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anetrain.mil.derivatives import Backward, Gradient, pad_with_zeros, reshaped, slice_axis, sum_over
 from anetrain.mil.ops.base import (
     Op,
     along_channels,
@@ -19,8 +21,11 @@ from anetrain.mil.ops.base import (
     rank_between,
     tensor,
 )
-from anetrain.mil.ops.spatial import check_pairs, output_size, padding_of, window_of
+from anetrain.mil.ops.spatial import Padding, check_pairs, output_size, padding_of, window_of
 from anetrain.mil.types import Array, TensorType
+
+if TYPE_CHECKING:
+    from anetrain.mil.graph import Graph, Value
 
 CHUNKED_SUM = "Results at or past 2^15 become inf, small products may flush to zero on chips (ANE_FACTS 6)."
 
@@ -37,6 +42,10 @@ def _check_bias(bias: TensorType | None, channels: int) -> None:
 
 class Conv(Op):
     name = "conv"
+    derivative_note = (
+        "Of x by a conv where the weight is a constant and the strides are 1, by a matmul where a computed weight is "
+        "1x1, otherwise by conv_transpose, which has no direct evidence."
+    )
     args = (
         tensor("x"),
         tensor("weight"),
@@ -114,6 +123,87 @@ class Conv(Op):
                 result += np.einsum("ngchw,goc->ngohw", tap, grouped_weight[:, :, :, i, j])
         flat = result.reshape(batch, out_channels, height, width)
         return flat if bias is None else flat + along_channels(bias, 4)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        x, weight, u = backward.operand("x"), backward.operand("weight"), backward.gradient
+        window = window_of(weight.shape[2:], backward.parameter("dilations"))
+        padding = padding_of(
+            backward.parameter("pad_type"),
+            backward.parameter("pad"),
+            x.shape[2:],
+            window,
+            backward.parameter("strides"),
+        )
+        return {
+            **backward.gradients(
+                x=lambda: _conv_of_x(backward, window, padding),
+                weight=lambda: _weight_gradient(backward, x, u, padding),
+            ),
+            **_of_bias(backward),
+        }
+
+
+def _conv_of_x(backward: Backward, window: Sequence[int], padding: Padding) -> Value:
+    g, x, weight, u = backward.graph, backward.operand("x"), backward.operand("weight"), backward.gradient
+    strides, dilations, groups = (backward.parameter(name) for name in ("strides", "dilations", "groups"))
+    plain = tuple(strides) == (1, 1)
+    if plain and weight.data is not None and all(max(pads) < span for pads, span in zip(padding, window, strict=True)):
+        (top, bottom), (left, right) = padding
+        pad = (window[0] - 1 - top, window[0] - 1 - bottom, window[1] - 1 - left, window[1] - 1 - right)
+        turned = g.constant(_turned_weight(weight.data, groups), dtype=weight.dtype)
+        return g.conv(u, turned, None, (1, 1), "custom" if any(pad) else "valid", pad, dilations, groups)
+    if plain and weight.shape[2:] == (1, 1) and not any(map(any, padding)):
+        rows, columns = (
+            _grouped(g, weight, 0, groups),
+            _grouped(g, u, 1, groups),
+        )  # [1, G, Co/G, Ci/G], [N, G, Co/G, HW]
+        return reshaped(g, g.matmul(rows, columns, transpose_x=True), x.shape)
+    cuts, missing = [], [(0, 0), (0, 0)]
+    for extent, count, stride, span, (before, after) in zip(
+        x.shape[2:], u.shape[2:], strides, window, padding, strict=True
+    ):
+        unread = extent + before + after - ((count - 1) * stride + span)  # at the far side: no window reaches it
+        cuts += [before, max(after - unread, 0)]
+        missing.append((0, max(unread - after, 0)))
+    spread = g.conv_transpose(u, weight, None, cuts, None, "custom", strides, dilations, groups)
+    return pad_with_zeros(g, spread, missing)
+
+
+def _turned_weight(weight: Array, groups: int) -> Array:
+    """[Co, Ci/G, kH, kW] -> [Ci, Co/G, kH, kW], the taps in opposite order."""
+    grouped = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)  # [G, Ci/G, Co/G, kH, kW]
+    return np.flip(grouped.reshape(-1, *grouped.shape[2:]), (2, 3))
+
+
+def _grouped(graph: Graph, value: Value, axis: int, groups: int) -> Value:
+    """[..., G C, ...] with the channels on `axis` -> [N or 1, G, C, the rest]"""
+    batch = value.shape[0] if axis == 1 else 1
+    channels = value.shape[axis] // groups
+    return reshaped(graph, value, (batch, groups, channels, value.type.element_count // (batch * groups * channels)))
+
+
+def _weight_gradient(backward: Backward, data: Value, slid: Value, padding: Padding) -> Value:
+    """Of the weight of a conv that slides over `data` and meets `slid` [N, Co, H', W']: one matmul per tap."""
+    g, weight, groups = backward.graph, backward.operand("weight"), backward.parameter("groups")
+    strides, dilations = backward.parameter("strides"), backward.parameter("dilations")
+    padded = pad_with_zeros(g, data, [(0, 0), (0, 0), *padding])
+    rows = _grouped(g, slid, 1, groups)  # [N, G, Co/G, H' W']
+    taps = []
+    for i in range(weight.shape[2]):
+        lines = slice_axis(g, padded, 2, i * dilations[0], slid.shape[2], strides[0])
+        for j in range(weight.shape[3]):
+            tap = slice_axis(g, lines, 3, j * dilations[1], slid.shape[3], strides[1])  # [N, Ci, H', W']
+            product = g.matmul(rows, _grouped(g, tap, 1, groups), transpose_y=True)  # [N, G, Co/G, Ci/G]
+            total = sum_over(g, product, (0,))
+            taps.append(total if weight.shape[2:] == (1, 1) else g.reshape(total, (*weight.shape[:2], 1)))
+    return reshaped(g, g.concat(taps, axis=2) if len(taps) > 1 else taps[0], weight.shape)
+
+
+def _of_bias(backward: Backward) -> dict[str, Gradient]:
+    if not backward.wants("bias"):
+        return {}
+    return {"bias": sum_over(backward.graph, backward.gradient, (0, 2, 3), keep_dims=False)}
 
 
 class ConvTranspose(Op):
@@ -195,6 +285,30 @@ class ConvTranspose(Op):
         result = full[..., top : top + height, left : left + width].reshape(batch, -1, height, width)
         return result if bias is None else result + along_channels(bias, 4)
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        # The other way round: its gradient is a conv with the same weight, whose padding is what was cut off.
+        g, x, weight, u = backward.graph, backward.operand("x"), backward.operand("weight"), backward.gradient
+        strides, dilations = backward.parameter("strides"), backward.parameter("dilations")
+        window = window_of(weight.shape[2:], dilations)
+        sides = _transposed_sides(
+            x.shape, weight.shape, backward.parameter("pad_type"), backward.parameter("pad"), strides, dilations
+        )
+        reached = [
+            (extent - 1) * stride + span for extent, stride, span in zip(x.shape[2:], strides, window, strict=True)
+        ]
+        rows, columns = ((cut, max(n - length - cut, 0)) for n, (length, cut) in zip(reached, sides, strict=True))
+
+        def of_x() -> Value:
+            return g.conv(
+                u, weight, None, strides, "custom", (*rows, *columns), dilations, backward.parameter("groups")
+            )
+
+        return {
+            **backward.gradients(x=of_x, weight=lambda: _weight_gradient(backward, u, x, (rows, columns))),
+            **_of_bias(backward),
+        }
+
 
 def _transposed_sides(
     x_shape: Sequence[int],
@@ -259,6 +373,23 @@ class MatMul(Op):
         right = np.swapaxes(y, -1, -2) if transpose_y else y
         return np.asarray(np.matmul(left, right))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        g, u, x, y = backward.graph, backward.gradient, backward.operand("x"), backward.operand("y")
+        turned_x, turned_y = backward.parameter("transpose_x"), backward.parameter("transpose_y")
+
+        def of_x() -> Value:
+            if turned_x:
+                return g.matmul(y, u, transpose_x=turned_y, transpose_y=True)
+            return g.matmul(u, y, transpose_y=not turned_y)
+
+        def of_y() -> Value:
+            if turned_y:
+                return g.matmul(u, x, transpose_x=True, transpose_y=turned_x)
+            return g.matmul(x, u, transpose_x=not turned_x)
+
+        return backward.gradients(x=of_x, y=of_y)
+
 
 class Linear(Op):
     name = "linear"
@@ -281,6 +412,21 @@ class Linear(Op):
     def meaning(x: Array, weight: Array, bias: Array | None) -> Array:
         product = np.matmul(x, weight.T)
         return np.asarray(product if bias is None else product + bias)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        g, x, weight = backward.graph, backward.operand("x"), backward.operand("weight")
+        outputs, features = weight.shape
+        rows = x.type.element_count // features
+        u = reshaped(g, backward.gradient, (rows, outputs))
+        found: dict[str, Gradient] = {}
+        if backward.wants("x"):
+            found["x"] = reshaped(g, g.matmul(u, weight), x.shape)
+        if backward.wants("weight"):
+            found["weight"] = g.matmul(u, reshaped(g, x, (rows, features)), transpose_x=True)
+        if backward.wants("bias"):
+            found["bias"] = sum_over(g, u, (0,), keep_dims=False)
+        return found
 
 
 EINSUM_EQUATION = "nchw,nwhu->nchu"
@@ -310,3 +456,11 @@ class Einsum(Op):
     @staticmethod
     def meaning(values: Sequence[Array], equation: str) -> Array:
         return np.asarray(np.einsum(EINSUM_EQUATION, *values))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        g, u, (a, b) = backward.graph, backward.gradient, backward.operands("values")
+        swap = (0, 3, 2, 1)  # of channels and width
+        of_a = g.einsum([u, g.transpose(b, swap)], EINSUM_EQUATION) if a in backward.wanted else None
+        of_b = g.einsum([g.transpose(a, swap), u], EINSUM_EQUATION) if b in backward.wanted else None
+        return {"values": [of_a, of_b]}

@@ -26,6 +26,7 @@ from anetrain.mil.types import Array, TensorType, dtype
 
 class Const(Op):
     name = "const"
+    no_derivative = "a constant depends on nothing"
     args = (tensor("val", "any tensor"),)
     evidence = direct("all sources")
     shape_rule = (
@@ -65,6 +66,7 @@ def _along(vector: Array, rank: int, axis: int | None) -> Array:
 
 class Quantize(Op):
     name = "quantize"
+    no_derivative = "its result is an integer"
     args = (
         tensor("input"),
         tensor("zero_point", "const int tensor", required=False),
@@ -103,6 +105,7 @@ class Quantize(Op):
 
 class Dequantize(Op):
     name = "dequantize"
+    no_derivative = "its operand is an integer"
     args = (
         tensor("input", "int tensor"),
         tensor("zero_point", "const int tensor", required=False),
@@ -136,6 +139,7 @@ class Dequantize(Op):
 
 class ConstexprAffineDequantize(Op):
     name = "constexpr_affine_dequantize"
+    no_derivative = "the compiler folds it into a constant"
     args = (
         tensor("quantized_data", "const int tensor"),
         tensor("zero_point", "const int tensor"),
@@ -181,6 +185,7 @@ def _spread(blocks: Array, shape: tuple[int, ...]) -> Array:
 
 class ConstexprBlockwiseShiftScale(Op):
     name = "constexpr_blockwise_shift_scale"
+    no_derivative = "the compiler folds it into a constant"
     args = (
         tensor("data", "const int tensor"),
         tensor("scale", "const tensor"),
@@ -218,6 +223,7 @@ _INDEX_TYPES = ("uint1", "uint2", "uint3", "uint4", "uint6", "uint8")
 
 class ConstexprLutToDense(Op):
     name = "constexpr_lut_to_dense"
+    no_derivative = "the compiler folds it into a constant"
     args = (
         tensor("indices", "const int tensor"),
         tensor("lut", "const tensor"),
@@ -270,6 +276,7 @@ class ConstexprLutToDense(Op):
 
 class ConstexprSparseToDense(Op):
     name = "constexpr_sparse_to_dense"
+    no_derivative = "the compiler folds it into a constant"
     args = (tensor("nonzero_data", "const tensor"), tensor("mask", "const int tensor"))
     evidence = e5rt()
     shape_rule = "The shape of mask (uint1): nonzero_data, one after the other, where mask is 1, elsewhere 0."
@@ -294,6 +301,7 @@ class ConstexprSparseToDense(Op):
 
 class ConstexprCast(Op):
     name = "constexpr_cast"
+    no_derivative = "the compiler folds it into a constant"
     args = (tensor("source_val", "const tensor"), parameter("output_dtype", "string", required=True))
     evidence = disputed("no source uses it")
     shape_rule = "The shape of source_val (fp16) as fp32."

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from anetrain.mil.derivatives import (
+    Backward,
+    Gradient,
+    expand,
+    keep_axes,
+    mean_over,
+    pad_with_zeros,
+    slice_axis,
+    spread_along,
+    sum_over,
+)
 from anetrain.mil.ops.base import (
     Op,
     along_channels,
@@ -21,6 +32,9 @@ from anetrain.mil.ops.base import (
     tensor,
 )
 from anetrain.mil.types import Array, Shape, TensorType
+
+if TYPE_CHECKING:
+    from anetrain.mil.graph import Graph, Value
 
 
 class Softmax(Op):
@@ -43,6 +57,11 @@ class Softmax(Op):
         powers = np.exp(x - np.max(x, axis=axis, keepdims=True))
         return np.asarray(powers / np.sum(powers, axis=axis, keepdims=True))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, p = backward.gradient, backward.output
+        return {"x": p * (u - sum_over(backward.graph, p * u, (backward.parameter("axis"),)))}
+
 
 # ---------------------------------------------------------------- reductions
 
@@ -63,6 +82,20 @@ class Reduction(Op):
         return TensorType(x.dtype, _reduced_shape(x.shape, axes, keep_dims))
 
 
+def _kept(backward: Backward, reduced: Value) -> Value:
+    """With the reduced axes as 1: broadcasts against x."""
+    return keep_axes(backward.graph, reduced, backward.operand("x").shape, backward.parameter("axes"))
+
+
+def _shared_by_extremes(backward: Backward, behind: Callable[[Value, Value], Value]) -> Value:
+    """1 where x is the extreme, 0 from 2^-15 `behind` it (negative) on, by ops of direct evidence. Where 2^15 times the
+    distance overflows, relu(1 - inf) is 0."""
+    g, x, extreme = backward.graph, backward.operand("x"), _kept(backward, backward.output)
+    chosen = g.relu(behind(x, extreme) * 2.0**15 + 1.0)
+    count = sum_over(g, chosen, axes_of(backward.parameter("axes"), len(x.shape)))
+    return chosen * (_kept(backward, backward.gradient) / count)
+
+
 class ReduceSum(Reduction):
     name = "reduce_sum"
     evidence = direct("MAD, ORI, FG, ESP")
@@ -75,6 +108,10 @@ class ReduceSum(Reduction):
     def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
         return np.asarray(np.sum(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": expand(backward.graph, _kept(backward, backward.gradient), backward.operand("x").shape)}
+
 
 class ReduceMean(Reduction):
     name = "reduce_mean"
@@ -85,38 +122,65 @@ class ReduceMean(Reduction):
     def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
         return np.asarray(np.mean(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        x = backward.operand("x")
+        terms = x.type.element_count // backward.output.type.element_count
+        return {"x": expand(backward.graph, _kept(backward, backward.gradient), x.shape, 1.0 / terms)}
+
 
 class ReduceMax(Reduction):
     name = "reduce_max"
+    derivative_note = "Equal extremes share the gradient; so do values within 2^-15 of the extreme, in part."
     evidence = direct("ESP")
 
     @staticmethod
     def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
         return np.asarray(np.max(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": _shared_by_extremes(backward, lambda x, top: x - top)}
+
 
 class ReduceMin(Reduction):
     name = "reduce_min"
+    derivative_note = "Equal extremes share the gradient; so do values within 2^-15 of the extreme, in part."
 
     @staticmethod
     def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
         return np.asarray(np.min(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": _shared_by_extremes(backward, lambda x, bottom: bottom - x)}
+
 
 class ReduceL1Norm(Reduction):
     name = "reduce_l1_norm"
+    derivative_note = "At 0 it is 0."
 
     @staticmethod
     def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
         return np.asarray(np.sum(np.abs(x), axis=axes_of(axes, x.ndim), keepdims=keep_dims))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.graph.sign(backward.operand("x")) * _kept(backward, backward.gradient)}
+
 
 class ReduceL2Norm(Reduction):
     name = "reduce_l2_norm"
+    derivative_note = "The norm must not be 0."
 
     @staticmethod
     def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
         return np.asarray(np.sqrt(np.sum(x * x, axis=axes_of(axes, x.ndim), keepdims=keep_dims)))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, norm = _kept(backward, backward.gradient), _kept(backward, backward.output)
+        return {"x": backward.operand("x") / norm * u}
 
 
 class ReduceLogSum(Reduction):
@@ -126,6 +190,12 @@ class ReduceLogSum(Reduction):
     def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
         return np.asarray(np.log(np.sum(x, axis=axes_of(axes, x.ndim), keepdims=keep_dims)))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, x = backward.gradient, backward.operand("x")
+        share = u * backward.graph.exp(-backward.output)
+        return {"x": expand(backward.graph, _kept(backward, share), x.shape)}
+
 
 class ReduceSumSquare(Reduction):
     name = "reduce_sum_square"
@@ -133,6 +203,10 @@ class ReduceSumSquare(Reduction):
     @staticmethod
     def meaning(x: Array, axes: Sequence[int] | None, keep_dims: bool) -> Array:
         return np.asarray(np.sum(x * x, axis=axes_of(axes, x.ndim), keepdims=keep_dims))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return {"x": backward.operand("x") * (_kept(backward, backward.gradient) * 2.0)}
 
 
 class ReduceLogSumExp(Reduction):
@@ -145,9 +219,15 @@ class ReduceLogSumExp(Reduction):
         total = np.log(np.sum(np.exp(x - top), axis=positive, keepdims=True)) + top
         return np.asarray(total if keep_dims else np.squeeze(total, axis=positive))
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        u, total = _kept(backward, backward.gradient), _kept(backward, backward.output)
+        return {"x": backward.graph.exp(backward.operand("x") - total) * u}
+
 
 class ReduceArgmax(Op):
     name = "reduce_argmax"
+    no_derivative = "its result is an index"
     args = (tensor("x"), parameter("axis", "int32", -1), parameter("keep_dims", "bool", False))
     evidence = e5rt("AF, partial")
     shape_rule = (
@@ -167,6 +247,7 @@ class ReduceArgmax(Op):
 
 class TopK(Op):
     name = "topk"
+    no_derivative = "its gradient would be scattered to computed places"
     several_results = True
     args = (
         tensor("x"),
@@ -209,6 +290,39 @@ def _scaled(normal: Array, gamma: Array | None, beta: Array | None) -> Array:
     return normal if beta is None else normal + beta
 
 
+def _times_gamma(backward: Backward, u: Value, axes: Sequence[int]) -> Value:
+    if backward.node.tensors["gamma"] is None:
+        return u
+    return u * spread_along(backward.graph, backward.operand("gamma"), u.shape, axes)
+
+
+def _of_affine(backward: Backward, normal: Callable[[], Value], axes: Sequence[int]) -> dict[str, Gradient]:
+    """Of gamma and beta, which lie along `axes`."""
+    g, u = backward.graph, backward.gradient
+    others = [axis for axis in range(len(u.shape)) if axis not in axes]
+    found: dict[str, Gradient] = {}
+    if backward.wants("gamma"):
+        found["gamma"] = sum_over(g, u * normal(), others, keep_dims=False)
+    if backward.wants("beta"):
+        found["beta"] = sum_over(g, u, others, keep_dims=False)
+    return found
+
+
+def _of_normalisation(backward: Backward, axes: Sequence[int], affine_axes: Sequence[int]) -> dict[str, Gradient]:
+    """y = n gamma + beta, n = (x - mean) / deviation along `axes`; with d = u gamma
+    dx = (d - mean(d) - n mean(d n)) / deviation."""
+    g, x, u = backward.graph, backward.operand("x"), backward.gradient
+    centred = x - mean_over(g, x, axes)
+    scale = g.pow(mean_over(g, centred * centred, axes) + backward.parameter("epsilon"), -0.5)
+    normal = centred * scale
+
+    def of_x() -> Value:
+        d = _times_gamma(backward, u, affine_axes)
+        return (d - mean_over(g, d, axes) - normal * mean_over(g, d * normal, axes)) * scale
+
+    return {**backward.gradients(x=of_x), **_of_affine(backward, lambda: normal, affine_axes)}
+
+
 class LayerNorm(Op):
     name = "layer_norm"
     args = (
@@ -243,9 +357,16 @@ class LayerNorm(Op):
             normal, None if gamma is None else gamma.reshape(shape), None if beta is None else beta.reshape(shape)
         )
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        x = backward.operand("x")
+        axes = axes_of(backward.parameter("axes"), len(x.shape))
+        return _of_normalisation(backward, axes, sorted(axes))
+
 
 class BatchNorm(Op):
     name = "batch_norm"
+    derivative_note = "Of x, gamma and beta; mean and variance are running statistics."
     args = (
         tensor("x"),
         tensor("mean", "const tensor"),
@@ -281,6 +402,18 @@ class BatchNorm(Op):
             None if beta is None else along_channels(beta, x.ndim),
         )
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        g, x, u = backward.graph, backward.operand("x"), backward.gradient
+        if backward.wants("mean") or backward.wants("variance"):
+            backward.refuse("mean and variance are running statistics; the rule covers x, gamma and beta")
+        mean, variance = (spread_along(g, backward.operand(name), x.shape, (1,)) for name in ("mean", "variance"))
+        scale = g.pow(variance + backward.parameter("epsilon"), -0.5)
+        return {
+            **backward.gradients(x=lambda: _times_gamma(backward, u, (1,)) * scale),
+            **_of_affine(backward, lambda: (x - mean) * scale, (1,)),
+        }
+
 
 class InstanceNorm(Op):
     name = "instance_norm"
@@ -310,6 +443,10 @@ class InstanceNorm(Op):
             None if beta is None else along_channels(beta, x.ndim),
         )
 
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        return _of_normalisation(backward, range(2, len(backward.operand("x").shape)), (1,))
+
 
 class L2Norm(Op):
     name = "l2_norm"
@@ -325,6 +462,22 @@ class L2Norm(Op):
     @staticmethod
     def meaning(x: Array, epsilon: float) -> Array:
         return np.asarray(x / np.sqrt(np.sum(x * x, axis=(-3, -2, -1), keepdims=True) + epsilon))
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        g, x, u, y = backward.graph, backward.operand("x"), backward.gradient, backward.output
+        axes = (-3, -2, -1)
+        scale = g.pow(sum_over(g, x * x, axes) + backward.parameter("epsilon"), -0.5)
+        return {"x": (u - y * sum_over(g, u * y, axes)) * scale}
+
+
+def _window_sum(graph: Graph, value: Value, before: int, after: int) -> Value:
+    """Of each channel and its neighbours."""
+    padded = pad_with_zeros(graph, value, [(0, 0), (before, after)])
+    total = slice_axis(graph, padded, 1, 0, value.shape[1])
+    for begin in range(1, before + after + 1):
+        total = total + slice_axis(graph, padded, 1, begin, value.shape[1])
+    return total
 
 
 class LocalResponseNorm(Op):
@@ -356,3 +509,14 @@ class LocalResponseNorm(Op):
         squares = np.pad(x * x, spread)
         total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
         return np.asarray(x / (k + alpha / size * total) ** beta)
+
+    @staticmethod
+    def derivative(backward: Backward) -> dict[str, Gradient]:
+        # y = x s^-beta, s = k + alpha / size * (squares summed over the window); the way back has the mirrored window
+        g, x, u, y = backward.graph, backward.operand("x"), backward.gradient, backward.output
+        size, alpha, beta = (backward.parameter(name) for name in ("size", "alpha", "beta"))
+        before = (size - 1) // 2
+        after = size - 1 - before
+        s = _window_sum(g, x * x, before, after) * (alpha / size) + backward.parameter("k")
+        shared = _window_sum(g, u * y / s, after, before)
+        return {"x": u * g.pow(s, -beta) - x * shared * (2.0 * alpha * beta / size)}
