@@ -71,7 +71,7 @@ class BlockGraph(Graph):
     ) -> Value:
         value = super().constant(array, name, dtype, inline)
         if self.precision == "fp32" and value.dtype == "fp16":
-            value.data = np.asarray(array, np.float32)
+            value.data = np.asarray(array, np.float64)  # as given: a lowering rounds it to fp32
         return value
 
     def stage(self) -> None:
