@@ -1,0 +1,59 @@
+"""What a program takes and does, read off its MIL graph before anything compiles it."""
+
+from __future__ import annotations
+
+import math
+
+from anetrain.lower.plan import ProgramReport
+from anetrain.mil.graph import Graph, Node, Value
+from anetrain.mil.types import dtype
+
+VIEWS = frozenset({"reshape", "slice_by_size", "squeeze", "expand_dims"})  # taken to cost no memory
+
+
+def report(graph: Graph) -> ProgramReport:
+    inputs = {value.name: value.shape for value in graph.inputs}
+    outputs = {value.name: value.shape for value in graph.outputs}
+    constants = {value for node in graph.nodes for value in node.operands if value.data is not None}
+    return ProgramReport(
+        inputs,
+        outputs,
+        sum(map(_bytes, graph.inputs)),
+        sum(map(_bytes, graph.outputs)),
+        sum(map(_bytes, constants)),
+        sum(map(_flops, graph.nodes)),
+        len(graph.nodes),
+        _working_set(graph),
+    )
+
+
+def _bytes(value: Value) -> int:
+    return math.prod(value.shape) * dtype(value.dtype).bits // 8
+
+
+def _flops(node: Node) -> int:
+    """Multiplications and additions of products; one for each element otherwise, none for moving."""
+    size = sum(math.prod(output.shape) for output in node.outputs)
+    if node.op.name == "matmul":
+        x = node.operands[0].shape
+        return 2 * size * (x[-2] if node.parameters["transpose_x"] else x[-1])
+    if node.op.name == "conv":
+        return 2 * size * math.prod(node.operands[1].shape[1:])
+    if node.op.name in VIEWS or node.op.name in ("concat", "transpose"):
+        return 0
+    return size
+
+
+def _working_set(graph: Graph) -> int:
+    """The most bytes alive at one time: borders always, other values from where they are made to their last reader."""
+    last_use = {value: position for position, node in enumerate(graph.nodes) for value in node.operands}
+    borders = {*graph.inputs, *graph.outputs}
+    total = sum(map(_bytes, borders))
+    alive: dict[Value, int] = {}
+    peak = total
+    for position, node in enumerate(graph.nodes):
+        if node.op.name not in VIEWS:
+            alive.update({value: last_use.get(value, position) for value in node.outputs if value not in borders})
+        peak = max(peak, total + sum(map(_bytes, alive)))
+        alive = {value: end for value, end in alive.items() if end > position}
+    return peak

@@ -1,0 +1,190 @@
+"""Which surface each value that crosses a border lies on, and where.
+
+What one program leaves lies on one surface (or on several), and whoever reads it later reads that very surface: nothing
+is copied between forward and backward. A gradient that the host sends may take the place of a forward value that no
+program reads any more: so a backward program has one surface of activations and one of weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from anetrain.graph import Node, Value, on_device
+from anetrain.lower.cut import Cut, Segment, is_op, is_sent, is_weight
+from anetrain.lower.plan import Layout, Region, SurfaceSpec, WeightPlace
+from anetrain.lower.taps import recompute
+from anetrain.lower.weights import padded, place_weights
+
+Outputs = Literal["one", "several"]
+
+
+@dataclass
+class Surfaces:
+    specs: dict[str, SurfaceSpec] = field(default_factory=dict)
+    region_of: dict[Value, Region] = field(default_factory=dict)
+    weight_places: dict[Value, WeightPlace] = field(default_factory=dict)  # by staged value; none where baked
+
+
+def border(value: Value, tokens: int) -> tuple[int, int]:
+    """Rows and columns in which a value crosses: tokens on the width wherever that divides it."""
+    size = math.prod(value.shape)
+    columns = tokens if value.shape[-1] != tokens and size % tokens == 0 and size > tokens else value.shape[-1]
+    return size // columns, columns
+
+
+def assign(cut: Cut, saved: set[Value], layout: Layout, outputs: Outputs) -> Surfaces:
+    """Fills the outputs and the recomputed nodes of the segments, and finds a place for all that crosses a border."""
+    return _Assignment(cut, saved, layout, outputs).result
+
+
+class _Assignment:
+    def __init__(self, cut: Cut, saved: set[Value], layout: Layout, outputs: Outputs) -> None:
+        self.cut, self.saved, self.layout, self.outputs = cut, saved, layout, outputs
+        self.graph = cut.derived.graph
+        self.tokens = self.graph.spec.tokens
+        self.result = Surfaces()
+        self.replaced: set[Value] = set()  # forward values whose place a gradient takes
+        self._find_outputs()
+        for number, segment in enumerate(cut.segments):
+            self._place_weights(number, segment)
+        for number, segment in enumerate(cut.segments):
+            self._place_outputs(number, segment)
+        self._place_sent()
+
+    # ------------------------------------------------------------ what crosses
+
+    def _find_outputs(self) -> None:
+        for segment in self.cut.segments:
+            if segment.late:
+                wanted = [v for v in segment.operands() if on_device(v) and v not in self.cut.late]
+                recompute(self.cut, self.saved, segment, [v for v in wanted if not is_weight(v)])
+        for value in self._received_late():
+            if value not in self.saved:
+                segment = self._where_recomputed(value)
+                recompute(self.cut, self.saved, segment, [value])
+                segment.outputs.append(value)
+        for segment in self.cut.segments:
+            made = [output for node in segment.nodes for output in node.outputs]
+            segment.outputs += [value for value in made if self._leaves(value, segment)]
+
+    def _leaves(self, value: Value, own: Segment) -> bool:
+        """Is a value of a segment read outside of it? A forward value that backward computes again is not."""
+        if value in self.saved:
+            return True
+        if any(segment is not own and value in segment.operands() for segment in self.cut.segments):
+            return True
+        return any(
+            is_op(node, "to_host") and value in node.operands and (own.late or self._forward(node))
+            for node in self.graph.nodes
+        )
+
+    def _forward(self, node: Node) -> bool:
+        return node in self.cut.derived.forward_nodes
+
+    def _received_late(self) -> list[Value]:
+        """Forward values that the host reads for weight gradients."""
+        return list(
+            dict.fromkeys(
+                value
+                for node in self.graph.nodes
+                if is_op(node, "to_host") and not self._forward(node)
+                for value in node.operands
+                if value not in self.cut.late
+            )
+        )
+
+    def _where_recomputed(self, value: Value) -> Segment:
+        """The backward program that does most of the work for it anyway."""
+        late = [segment for segment in self.cut.segments if segment.late]
+        if not late:
+            raise ValueError(f"{value.name} is needed for a weight gradient, but no program runs in backward")
+        assert value.producer is not None
+        needed = {value.producer, *(operand.producer for operand in value.producer.operands)}
+        return max(late, key=lambda segment: len(needed.intersection(segment.recomputed)))
+
+    # ------------------------------------------------------------ places
+
+    def _place_weights(self, number: int, segment: Segment) -> None:
+        """A weight lies where the first program that uses it wants it."""
+        if self.layout == "baked":
+            return
+        staged = [v for v in segment.operands() if is_weight(v) and v not in self.result.weight_places]
+        if not staged:
+            return
+        rows = sum(border(value, self.tokens)[0] for value in self._sent_to(segment))
+        placed = place_weights(self.layout, f"w{number}", staged, rows, self.tokens if rows else 0)
+        self.result.specs.update({surface.name: surface for surface in placed.surfaces})
+        self.result.weight_places.update(placed.places)
+        if self.layout == "packed":
+            self._stack(f"w{number}", self._sent_to(segment))
+
+    def _sent_to(self, segment: Segment) -> list[Value]:
+        return [v for v in segment.operands() if is_sent(v) and (v in self.cut.late) == segment.late]
+
+    def _place_outputs(self, number: int, segment: Segment) -> None:
+        groups: dict[int, list[Value]] = {}
+        for position, value in enumerate(segment.outputs):
+            several = self.outputs == "several" or self.layout == "separate"
+            key = -1 - position if several else border(value, self.tokens)[1]
+            groups.setdefault(key, []).append(value)
+        for index, values in enumerate(groups.values()):
+            self._new_surface(f"y{number}" if len(groups) == 1 else f"y{number}_{index:02}", values)
+
+    def _place_sent(self) -> None:
+        """Values that the host writes: together where the same programs read them."""
+        groups: dict[tuple[object, ...], list[Value]] = {}
+        for node in self.graph.nodes:
+            value = node.outputs[0]
+            if not is_op(node, "to_device") or value in self.result.region_of:
+                continue
+            readers = [segment for segment in self.cut.segments if value in segment.operands()]
+            if not readers or self._take_place(value, readers):
+                continue
+            alone = [value] if self.layout == "separate" else []
+            columns = border(value, self.tokens)[1]
+            groups.setdefault((*map(id, readers), value in self.saved, columns, *alone), []).append(value)
+        for number, values in enumerate(groups.values()):
+            self._new_surface(f"x{number}", values)
+
+    def _take_place(self, value: Value, readers: list[Segment]) -> bool:
+        """Lets a gradient replace a forward value on a surface that its reader reads anyway."""
+        if self.layout == "separate" or value not in self.cut.late or len(readers) != 1:
+            return False
+        read = {region.surface for v in readers[0].operands() if (region := self._region(v)) is not None}
+        for other, region in self.result.region_of.items():
+            if region.surface in read and self._is_spent(other) and border(other, self.tokens) == border(value, self.tokens):
+                self.result.region_of[value] = region
+                self.replaced.add(other)
+                return True
+        return False
+
+    def _region(self, value: Value) -> Region | None:
+        if value in self.result.weight_places:
+            return self.result.weight_places[value].region
+        return self.result.region_of.get(value)
+
+    def _is_spent(self, value: Value) -> bool:
+        """No program of backward reads it, nor does the host then."""
+        if value in self.cut.late or value in self.saved or value in self.replaced:
+            return False
+        return value not in self._received_late() and not any(
+            value in segment.operands() for segment in self.cut.segments if segment.late
+        )
+
+    def _new_surface(self, name: str, values: list[Value]) -> None:
+        rows = sum(border(value, self.tokens)[0] for value in values)
+        columns = max(border(value, self.tokens)[1] for value in values)
+        kept = any(value in self.saved for value in values)
+        self.result.specs[name] = SurfaceSpec(name, rows, padded(columns), kept)
+        self._stack(name, values)
+
+    def _stack(self, name: str, values: list[Value]) -> None:
+        channel = 0
+        for value in values:
+            rows, columns = border(value, self.tokens)
+            self.result.region_of[value] = Region(name, channel, rows, columns)
+            channel += rows
+            spec = self.result.specs[name]
+            self.result.specs[name] = replace(spec, kept=spec.kept or value in self.saved)
