@@ -162,7 +162,9 @@ class _Emitter:
             kernel = (out_channels, x.shape[1], 1, 1)
             return self.graph.conv(x, self._baked(weight, kernel, transpose))
         matrix, stored_transposed = self._matrix(weight)
-        y = self.graph.matmul(matrix, self._reshaped(x, (1, x.shape[1], tokens)), transpose_x=transpose != stored_transposed)
+        y = self.graph.matmul(
+            matrix, self._reshaped(x, (1, x.shape[1], tokens)), transpose_x=transpose != stored_transposed
+        )
         return self._reshaped(y, (1, out_channels, 1, tokens))
 
     def _matrix(self, weight: Value) -> tuple[MilValue, bool]:
@@ -191,5 +193,3 @@ class _Emitter:
     def _detached(self, node: Any) -> MilValue:
         value: MilValue = self._operand(node.tensors["x"])
         return value
-
-

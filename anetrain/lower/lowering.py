@@ -119,7 +119,9 @@ class _Order:
         if late or node in self.derived.forward_nodes or not is_op(node, "to_host"):
             return late, self.cut.depth[node]
         # A forward value for a weight gradient: kept until then, or computed again by a program of backward.
-        makers = [segment.depth for segment in self.cut.segments if node.operands[0] in segment.outputs and segment.late]
+        makers = [
+            segment.depth for segment in self.cut.segments if node.operands[0] in segment.outputs and segment.late
+        ]
         return True, makers[0] + 1 if makers else 0
 
     def _host_step(self, node: Node) -> Step:

@@ -154,7 +154,11 @@ class _Assignment:
             return False
         read = {region.surface for v in readers[0].operands() if (region := self._region(v)) is not None}
         for other, region in self.result.region_of.items():
-            if region.surface in read and self._is_spent(other) and border(other, self.tokens) == border(value, self.tokens):
+            if (
+                region.surface in read
+                and self._is_spent(other)
+                and border(other, self.tokens) == border(value, self.tokens)
+            ):
                 self.result.region_of[value] = region
                 self.replaced.add(other)
                 return True

@@ -1,7 +1,8 @@
 """What forward keeps for backward, and what backward computes again: the cut of least bytes.
 
 Products and softmax are not computed twice, unless they are larger than `save_probabilities_up_to` along their last
-axis: then attention keeps q and k instead of its probabilities. Everything else (elementwise, layout, reductions) may be.
+axis: then attention keeps q and k instead of its probabilities. Everything else (elementwise, layout, reductions) may
+be computed twice.
 Of all ways to do it, the one that keeps the fewest bytes is taken; of those, the one that leaves least to recompute.
 """
 
@@ -20,9 +21,10 @@ UNLIMITED = 1 << 60
 def choose_saved(cut: Cut, save_probabilities_up_to: int) -> set[Value]:
     """The device values of forward that stay on surfaces until backward."""
     needed = cut.crossing()
+    left_anyway = _left_anyway(cut)
     flow = _Flow()
     for value in _ancestors(cut, needed):
-        flow.edge((value, "in"), (value, "out"), _cost(cut, value))
+        flow.edge((value, "in"), (value, "out"), _cost(cut, value, value in left_anyway))
         if _cannot_recompute(cut, value, save_probabilities_up_to):
             flow.edge("source", (value, "in"), UNLIMITED)
             continue
@@ -32,7 +34,16 @@ def choose_saved(cut: Cut, save_probabilities_up_to: int) -> set[Value]:
                 flow.edge((operand, "out"), (value, "in"), UNLIMITED)
     for value in needed:
         flow.edge((value, "out"), "sink", UNLIMITED)
-    return {value for value, _ in flow.cut_nearest_to_sink()}
+    return {value for value, _ in flow.cut_nearest_to_sink()} | left_anyway.intersection(needed)
+
+
+def _left_anyway(cut: Cut) -> set[Value]:
+    """What programs of forward leave for each other or for the host, whether backward needs it or not."""
+    left = {value for node in cut.derived.forward_nodes if is_op(node, "to_host") for value in node.operands}
+    for segment in cut.segments:
+        if not segment.late:
+            left.update(v for v in segment.operands() if v.producer in cut.segment_of)
+    return left
 
 
 def recompute(cut: Cut, saved: set[Value], segment: Segment, wanted: list[Value]) -> None:
@@ -71,14 +82,11 @@ def _cannot_recompute(cut: Cut, value: Value, limit: int) -> bool:
     return is_op(node, "dense") or value.shape[-1] <= limit
 
 
-def _cost(cut: Cut, value: Value) -> int:
+def _cost(cut: Cut, value: Value, left_anyway: bool) -> int:
     """In bytes, times 64; a little more for what does not lie as tokens on the width."""
-    node = value.producer
-    assert node is not None
-    if node not in cut.derived.forward_nodes and not is_sent(value):
+    if value.producer not in cut.derived.forward_nodes and not is_sent(value):
         return UNLIMITED  # forward does not make it
-    read_anyway = any(is_op(n, "to_host") and value in n.operands for n in cut.derived.forward_nodes)
-    if read_anyway:
+    if left_anyway:
         return math.prod(value.shape)
     canonical = len(value.shape) == 4 and value.shape[0] == value.shape[2] == 1
     return math.prod(value.shape) * 2 * (64 if canonical else 65)
@@ -118,10 +126,11 @@ class _Flow:
                     queue.append(b)
         if "sink" not in came_from:
             return None
-        path, b = [], "sink"
-        while (a := came_from[b]) is not None:
-            path.append((a, b))
-            b = a  # type: ignore[assignment]
+        path: list[tuple[object, object]] = []
+        b: object = "sink"
+        while (start := came_from[b]) is not None:
+            path.append((start, b))
+            b = start
         return path[::-1]
 
     def _reaching_sink(self) -> set[object]:

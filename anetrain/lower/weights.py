@@ -5,8 +5,8 @@
     packed     beside the activations of the program, along the width
     baked      constants of the program
 
-A surface of weights serves the forward and the backward program alike: backward multiplies by the transposed matrix with
-a flag. Vectors lie flat, row after row.
+A surface of weights serves the forward and the backward program alike: backward multiplies by the transposed matrix
+with a flag. Vectors lie flat, row after row.
 """
 
 from __future__ import annotations
