@@ -42,7 +42,7 @@ class Classifier:
         return chunks
 
     def loss(self, g: BlockGraph, x: Value, w: Any, targets: Value, scale: Value) -> Value:
-        """The mean cross-entropy of the targets, ids [T], -1 where none counts; its gradient is that of scale * loss."""
+        """The mean cross-entropy of the targets, ids [T], -1 where none counts. Gradients are those of scale * loss."""
         return g.cross_entropy(self.logits(g, x, w), targets, scale)
 
 
