@@ -127,10 +127,10 @@ class _Flow:
         if "sink" not in came_from:
             return None
         path: list[tuple[object, object]] = []
-        b: object = "sink"
-        while (start := came_from[b]) is not None:
-            path.append((start, b))
-            b = start
+        end: object = "sink"
+        while (start := came_from[end]) is not None:
+            path.append((start, end))
+            end = start
         return path[::-1]
 
     def _reaching_sink(self) -> set[object]:
