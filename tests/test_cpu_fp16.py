@@ -159,6 +159,77 @@ def test_wrong_arrays_are_refused(convert: Callable[[], Array], message: str) ->
         convert()
 
 
+# --- Row orders ---
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (12, 5), (96, 33), (768, 256), (40, 0), (0, 5)])
+def test_rows_go_where_the_order_says(threads: int, rows: int, columns: int) -> None:
+    values = floats(rows, columns + 3)[:, 1 : columns + 1]
+    order = np.random.default_rng(rows).permutation(rows).astype(np.int32)
+    expected = np.empty(values.shape, np.float16)
+    expected[order] = numpy_half(values)
+    assert np.array_equal(bits(cpu.to_half(values, row_order=order)), bits(expected))
+
+    whole = np.full((rows, columns + 2), 7.0, np.float32)
+    back = whole[:, 1 : columns + 1]
+    assert cpu.to_float(expected, back, row_order=np.argsort(order).astype(np.int32)) is back
+    assert np.array_equal(back, numpy_half(values).astype(np.float32))
+    assert (whole[:, [0, -1]] == 7.0).all()
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), [(1, 2), (3, 8), (6, 40), (12, 64)])
+def test_half_split_order(heads: int, head_dim: int) -> None:
+    order = cpu.half_split_order(heads * head_dim, head_dim)
+    half = head_dim // 2
+    for head in range(heads):
+        for i in range(head_dim):
+            assert order[head * head_dim + i] == head * head_dim + (2 * i if i < half else 2 * (i - half) + 1)
+    inverse = cpu.interleaved_order(heads * head_dim, head_dim)
+    assert np.array_equal(order[inverse], np.arange(heads * head_dim))
+
+
+def test_weights_staged_half_split_turn_as_the_interleaved_ones() -> None:
+    """A rotation of pairs (2i, 2i + 1) of w @ x is one of pairs (i, i + D/2) of the staged w; its rows come back."""
+    heads, dim, width = 3, 8, 5
+    w, angles = floats(heads * dim, width), floats(dim // 2, 1)
+    cos, sin = np.cos(angles), np.sin(angles)
+    pairs = numpy_half(w).astype(np.float32).reshape(heads, dim // 2, 2, width)
+    a, b = pairs[:, :, 0], pairs[:, :, 1]
+    interleaved = np.stack([a * cos - b * sin, a * sin + b * cos], axis=2).reshape(w.shape)
+
+    staged = cpu.to_half(w, row_order=cpu.interleaved_order(heads * dim, dim)).astype(np.float32)
+    a, b = staged.reshape(heads, 2, dim // 2, width).swapaxes(0, 1)
+    turned = np.stack([a * cos - b * sin, a * sin + b * cos], axis=1).reshape(w.shape)
+    home = cpu.to_float(numpy_half(turned), row_order=cpu.half_split_order(heads * dim, dim))
+    assert np.array_equal(home, numpy_half(interleaved).astype(np.float32))
+
+
+ROWS = np.zeros((4, 6), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("convert", "message"),
+    [
+        (lambda: cpu.to_half(ROWS, row_order=np.arange(4)), "row_order has dtype int64; expected int32"),
+        (
+            lambda: cpu.to_half(ROWS, row_order=np.arange(5, dtype=np.int32)),
+            r"row_order has shape \(5,\); expected \(4,\)",
+        ),
+        (
+            lambda: cpu.to_half(ROWS, row_order=np.array([0, 1, 4, 2], np.int32)),
+            r"row_order\[2\] is 4; expected an id in",
+        ),
+        (lambda: cpu.to_half(ROWS, row_order=np.array([0, 3, 1, 3], np.int32)), "row_order has 3 more than once"),
+        (lambda: cpu.to_half(ROWS.T, row_order=np.arange(6, dtype=np.int32)), "values has strides .* its rows must be"),
+        (lambda: cpu.half_split_order(12, 3), "12 rows in heads of 3; expected whole heads of an even number of rows"),
+        (lambda: cpu.half_split_order(13, 4), "13 rows in heads of 4"),
+    ],
+)
+def test_wrong_row_orders_are_refused(convert: Callable[[], Array], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        convert()
+
+
 def test_thread_counts() -> None:
     cpu.set_threads(3)
     assert cpu.threads() == 3

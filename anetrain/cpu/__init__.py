@@ -6,6 +6,7 @@
     cpu.matmul(dy, x.T, out=dw, beta=1.0)  # dw += dy @ x.T
     cpu.rms_norm(x, gain, 1e-5, out=y, rrms=r)
     cpu.rms_norm_backward(dy, x, gain, r, dx=dx, dgain=dgain)
+    loss, count = cpu.cross_entropy(logits, targets, scale, dlogits=logits)
 
 Arrays are used where they are: a wrong dtype or layout is an error, never a hidden copy. The GIL is free meanwhile.
 Activations are channel-first, [channels, tokens]. docs/host_numerics.md has the formulas.
@@ -14,10 +15,12 @@ Activations are channel-first, [channels, tokens]. docs/host_numerics.md has the
 from __future__ import annotations
 
 from anetrain.cpu.activations import gelu, gelu_backward, silu, silu_backward
-from anetrain.cpu.conversion import fp16_version, to_float, to_half
+from anetrain.cpu.conversion import fp16_version, half_split_order, interleaved_order, to_float, to_half
+from anetrain.cpu.embedding import embedding, embedding_scatter
+from anetrain.cpu.loss import cross_entropy
 from anetrain.cpu.machine import cpu_features, set_threads, threads
 from anetrain.cpu.norms import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
-from anetrain.cpu.products import blas_name, matmul
+from anetrain.cpu.products import blas_name, gemv, matmul
 from anetrain.cpu.rope import rope, rope_tables
 from anetrain.cpu.rows import add, row_dot, row_sum, scale
 
@@ -25,9 +28,15 @@ __all__ = [
     "add",
     "blas_name",
     "cpu_features",
+    "cross_entropy",
+    "embedding",
+    "embedding_scatter",
     "fp16_version",
     "gelu",
     "gelu_backward",
+    "gemv",
+    "half_split_order",
+    "interleaved_order",
     "layer_norm",
     "layer_norm_backward",
     "matmul",

@@ -8,14 +8,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from anetrain._cpu import ffi
+from anetrain._cpu import ffi, lib
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Halves: TypeAlias = npt.NDArray[np.float16]
+Ids: TypeAlias = npt.NDArray[np.int32]
 Array: TypeAlias = npt.NDArray[Any]
 
-_C_ARRAYS = {np.dtype(np.float32): ffi.typeof("float[]"), np.dtype(np.float16): ffi.typeof("uint16_t[]")}
-_C_POINTERS = {np.dtype(np.float32): ffi.typeof("float *"), np.dtype(np.float16): ffi.typeof("uint16_t *")}
+_C_NAMES = {np.float32: "float", np.float16: "uint16_t", np.int32: "int32_t"}
+_C_ARRAYS = {np.dtype(dtype): ffi.typeof(f"{name}[]") for dtype, name in _C_NAMES.items()}
+_C_POINTERS = {np.dtype(dtype): ffi.typeof(f"{name} *") for dtype, name in _C_NAMES.items()}
 
 
 def checked(name: str, array: Array, dtype: npt.DTypeLike) -> None:
@@ -63,9 +65,9 @@ def shaped(name: str, array: Array, shape: tuple[int, ...], dtype: npt.DTypeLike
         raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
 
 
-def vector(name: str, array: Floats, length: int) -> Any:
-    """The pointer to a contiguous float32 [length]."""
-    shaped(name, array, (length,))
+def vector(name: str, array: Array, length: int, dtype: npt.DTypeLike = np.float32) -> Any:
+    """The pointer to a contiguous [length]."""
+    shaped(name, array, (length,), dtype)
     if not array.flags.c_contiguous:
         raise ValueError(f"{name} has strides {array.strides} bytes; it must be contiguous")
     return pointer(array)
@@ -79,10 +81,12 @@ def matrix_shape(name: str, array: Floats) -> tuple[int, int]:
     return array.shape
 
 
-def matrix(name: str, array: Floats) -> tuple[Any, int]:
+def matrix(name: str, array: Array) -> tuple[Any, int]:
     """The pointer to a [C, T] and the distance between its rows in elements; each row must be contiguous."""
+    if array.ndim != 2:
+        raise ValueError(f"{name} has shape {array.shape}; expected two dimensions")
     (row, column), (rows, columns) = element_strides(array), array.shape
-    if (column != 1 and columns > 1) or (row < columns and rows > 1):
+    if array.size and ((column != 1 and columns > 1) or (row < columns and rows > 1)):
         raise ValueError(f"{name} has strides {array.strides} bytes; its rows must be contiguous")
     return pointer(array), max(row, columns)
 
@@ -99,6 +103,17 @@ def elementwise(arrays: dict[str, Array]) -> tuple[int, int, list[tuple[Any, int
         layouts = ", ".join(f"{name} {array.strides}" for name, array in arrays.items())
         raise ValueError(f"strides are {layouts} bytes; beyond two dimensions, and in one, all must be contiguous")
     return *first.shape, [matrix(name, array) for name, array in arrays.items()]
+
+
+def checked_ids(name: str, ids: Ids, count: int, limit: int, *, ignored: int | None = None) -> Any:
+    """The pointer to a contiguous int32 [count], all of it, but what is `ignored`, in [0, limit)."""
+    ids_pointer = vector(name, ids, count, np.int32)
+    skip = ffi.NULL if ignored is None else ffi.new("int32_t *", ignored)
+    position = lib.anecpu_first_outside(ids_pointer, count, limit, skip)
+    if position < ids.size:
+        also = "" if ignored is None else f", or {ignored} to ignore it"
+        raise ValueError(f"{name}[{position}] is {ids[position]}; expected an id in [0, {limit}){also}")
+    return ids_pointer
 
 
 def pointer(array: Array) -> Any:

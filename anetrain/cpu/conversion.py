@@ -8,16 +8,37 @@ import numpy as np
 import numpy.typing as npt
 
 from anetrain._cpu import ffi, lib
-from anetrain.cpu._arrays import Array, Floats, Halves, checked, element_strides, output, pointer
+from anetrain.cpu._arrays import (
+    Array,
+    Floats,
+    Halves,
+    Ids,
+    checked,
+    checked_ids,
+    element_strides,
+    matrix,
+    output,
+    pointer,
+)
 
 
-def to_half(values: Floats, out: Halves | None = None) -> Halves:
-    """float32 to float16. Contiguous arrays may have any number of dimensions, others at most two."""
+def to_half(values: Floats, out: Halves | None = None, *, row_order: Ids | None = None) -> Halves:
+    """float32 to float16. Contiguous arrays may have any number of dimensions, others at most two.
+
+    With `row_order`, out[row_order[r]] = values[r] for values [R, T], whose rows and those of `out` are contiguous.
+    """
+    if row_order is not None:
+        return _convert_rows(values, np.float32, out, np.float16, row_order, lib.anecpu_halves_from_floats_rows)
     return _convert(values, np.float32, out, np.float16, lib.anecpu_halves_from_floats_2d)
 
 
-def to_float(values: Halves, out: Floats | None = None) -> Floats:
-    """float16 to float32. Contiguous arrays may have any number of dimensions, others at most two."""
+def to_float(values: Halves, out: Floats | None = None, *, row_order: Ids | None = None) -> Floats:
+    """float16 to float32. Contiguous arrays may have any number of dimensions, others at most two.
+
+    With `row_order`, out[row_order[r]] = values[r] for values [R, T], whose rows and those of `out` are contiguous.
+    """
+    if row_order is not None:
+        return _convert_rows(values, np.float16, out, np.float32, row_order, lib.anecpu_floats_from_halves_rows)
     return _convert(values, np.float16, out, np.float32, lib.anecpu_floats_from_halves_2d)
 
 
@@ -38,6 +59,46 @@ def _convert(
     source_strides, target_strides = ([0, *element_strides(a)][-2:] for a in (values, target))
     convert(pointer(values), *source_strides, pointer(target), *target_strides, rows, columns)
     return target
+
+
+def _convert_rows(
+    values: Array, source_dtype: npt.DTypeLike, out: Array | None, target_dtype: npt.DTypeLike, order: Ids, convert: Any
+) -> Array:
+    checked("values", values, source_dtype)
+    values_at = matrix("values", values)
+    target = output(out, values.shape, target_dtype, values)
+    rows = values.shape[0]
+    order_at = checked_ids("row_order", order, rows, rows)
+    counts = np.bincount(order, minlength=rows)
+    if (counts > 1).any():
+        raise ValueError(f"row_order has {counts.argmax()} more than once; expected each of 0 to {rows - 1} once")
+    convert(*values_at, *matrix("out", target), order_at, *values.shape)
+    return target
+
+
+# --- Row orders for rotary embedding. Weights whose pairs are interleaved (rows 2i and 2i + 1 of a head turn together)
+# are used in half-split order (rows i and i + D/2), which needs no access across the width. ---
+
+
+def half_split_order(rows: int, head_dim: int) -> Ids:
+    """The interleaved row that stands at each half-split place: 2i in a head's first half, 2i + 1 in its second.
+
+    cpu.to_float(dw, out=master_gradient, row_order=half_split_order(...)) brings half-split rows home.
+    """
+    if head_dim < 2 or head_dim % 2 or rows < 0 or rows % head_dim:
+        raise ValueError(f"{rows} rows in heads of {head_dim}; expected whole heads of an even number of rows")
+    order: Ids = np.arange(rows, dtype=np.int32).reshape(-1, head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
+    return order
+
+
+def interleaved_order(rows: int, head_dim: int) -> Ids:
+    """The inverse of `half_split_order`: the half-split place of each interleaved row.
+
+    cpu.to_half(master, out=staged, row_order=interleaved_order(...)) stages interleaved rows half-split.
+    """
+    order = np.empty(rows, np.int32)
+    order[half_split_order(rows, head_dim)] = np.arange(rows, dtype=np.int32)
+    return order
 
 
 def fp16_version() -> str:

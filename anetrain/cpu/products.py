@@ -1,11 +1,11 @@
-"""Matrix products in float32, over the BLAS library of the machine."""
+"""Matrix products in float32, over the BLAS library of the machine; and with float16 weights and a vector."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from anetrain._cpu import ffi, lib
-from anetrain.cpu._arrays import Array, Floats, checked, element_strides, output, pointer
+from anetrain.cpu._arrays import Array, Floats, Halves, checked, element_strides, matrix, output, pointer, vector
 
 
 def matmul(a: Floats, b: Floats, out: Floats | None = None, *, alpha: float = 1.0, beta: float = 0.0) -> Floats:
@@ -39,6 +39,16 @@ def matmul(a: Floats, b: Floats, out: Floats | None = None, *, alpha: float = 1.
         *(beta, pointer(c), ldc, c_step),
     )
     return c
+
+
+def gemv(w: Halves, x: Floats, out: Floats | None = None) -> Floats:
+    """out = w @ x for float16 w [N, K], float32 x [K] and out [N]; the sums are float32."""
+    checked("w", w, np.float16)
+    w_at = matrix("w", w)
+    rows, columns = w.shape
+    target = output(out, (rows,), np.float32, w, x)
+    lib.anecpu_gemv(*w_at, vector("x", x, columns), vector("out", target, rows), rows, columns)
+    return target
 
 
 def _matrix(name: str, array: Array) -> tuple[int, int, bool]:

@@ -38,7 +38,7 @@ static bool cpu_runs(const Fp16Version *version) {
 
 static _Atomic(const Fp16Version *) selected_version;
 
-static const Fp16Version *selected(void) {
+const Fp16Version *anecpu_fp16_version(void) {
   const Fp16Version *version = atomic_load_explicit(&selected_version, memory_order_acquire);
   for (size_t i = 0; !version; ++i)
     if (cpu_runs(kVersions[i])) version = kVersions[i];
@@ -55,7 +55,7 @@ int anecpu_fp16_select(const char *name) {
   return 0;
 }
 
-const char *anecpu_fp16_selected(void) { return selected()->name; }
+const char *anecpu_fp16_selected(void) { return anecpu_fp16_version()->name; }
 
 // --- One job, in either direction. Pointers and strides are in bytes, so that it is written once. ---
 
@@ -67,6 +67,7 @@ typedef struct {
   char *target;
   ptrdiff_t source_row, source_column, target_row, target_column;  // strides
   size_t rows, columns;
+  const int32_t *target_rows;  // where each source row goes; NULL: to the same row
 } Job;
 
 static const char *source_at(const Job *job, size_t row, size_t column) {
@@ -93,8 +94,10 @@ static void part_of_one_run(void *context, size_t begin, size_t end) {
 
 static void rows_as_runs(void *context, size_t begin, size_t end) {
   const Job *job = context;
-  for (size_t row = begin; row < end; ++row)
-    convert_run(job, source_at(job, row, 0), target_at(job, row, 0), job->columns);
+  for (size_t row = begin; row < end; ++row) {
+    const size_t target_row = job->target_rows ? (size_t)job->target_rows[row] : row;
+    convert_run(job, source_at(job, row, 0), target_at(job, target_row, 0), job->columns);
+  }
 }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
@@ -189,7 +192,7 @@ static void swap_axes(Job *job) {
 
 static void run(Job *job) {
   if (job->rows == 0 || job->columns == 0) return;
-  job->version = selected();
+  job->version = anecpu_fp16_version();
   const bool columns_contiguous = job->source_column == job->source_size;
   if (job->columns == 1 || (!columns_contiguous && job->source_row == job->source_size)) swap_axes(job);
 
@@ -243,6 +246,35 @@ void anecpu_floats_from_halves_2d(const uint16_t *source, ptrdiff_t source_row_s
              .target_column = target_column_stride * 4,
              .rows = rows,
              .columns = columns});
+}
+
+static void run_rows(Job *job) {
+  job->version = anecpu_fp16_version();
+  anecpu_parallel_for(job->rows, kGrain / smaller(job->columns + 1, kGrain), rows_as_runs, job);
+}
+
+void anecpu_halves_from_floats_rows(const float *source, size_t source_stride, uint16_t *target, size_t target_stride,
+                                    const int32_t *target_rows, size_t rows, size_t columns) {
+  run_rows(&(Job){.to_halves = true,
+                  .source = (const char *)source,
+                  .target = (char *)target,
+                  .source_row = (ptrdiff_t)source_stride * 4,
+                  .target_row = (ptrdiff_t)target_stride * 2,
+                  .rows = rows,
+                  .columns = columns,
+                  .target_rows = target_rows});
+}
+
+void anecpu_floats_from_halves_rows(const uint16_t *source, size_t source_stride, float *target, size_t target_stride,
+                                    const int32_t *target_rows, size_t rows, size_t columns) {
+  run_rows(&(Job){.to_halves = false,
+                  .source = (const char *)source,
+                  .target = (char *)target,
+                  .source_row = (ptrdiff_t)source_stride * 2,
+                  .target_row = (ptrdiff_t)target_stride * 4,
+                  .rows = rows,
+                  .columns = columns,
+                  .target_rows = target_rows});
 }
 
 void anecpu_halves_from_floats(const float *source, uint16_t *target, size_t count) {

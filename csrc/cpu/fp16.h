@@ -26,6 +26,12 @@ void anecpu_floats_from_halves_2d(const uint16_t *source, ptrdiff_t source_row_s
                                   float *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
                                   size_t rows, size_t columns);
 
+/* Row r goes to row target_rows[r]: a permutation of the rows. Each row is contiguous; strides are from row to row. */
+void anecpu_halves_from_floats_rows(const float *source, size_t source_stride, uint16_t *target, size_t target_stride,
+                                    const int32_t *target_rows, size_t rows, size_t columns);
+void anecpu_floats_from_halves_rows(const uint16_t *source, size_t source_stride, float *target, size_t target_stride,
+                                    const int32_t *target_rows, size_t rows, size_t columns);
+
 /* For tests: "scalar", "f16c", "avx512", "neon". 0 when this CPU cannot. */
 int anecpu_fp16_select(const char *version);
 const char *anecpu_fp16_selected(void);

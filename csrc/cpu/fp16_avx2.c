@@ -32,4 +32,4 @@ static void floats_from_halves(const uint16_t *source, float *target, size_t cou
   for (; i < count; ++i) target[i] = anecpu_float_from_half(source[i]);
 }
 
-const Fp16Version anecpu_fp16_f16c = {"f16c", halves_from_floats, floats_from_halves};
+const Fp16Version anecpu_fp16_f16c = {"f16c", halves_from_floats, floats_from_halves, anecpu_gemv_f16c};

@@ -45,4 +45,4 @@ static void floats_from_halves(const uint16_t *source, float *target, size_t cou
   }
 }
 
-const Fp16Version anecpu_fp16_avx512 = {"avx512", halves_from_floats, floats_from_halves};
+const Fp16Version anecpu_fp16_avx512 = {"avx512", halves_from_floats, floats_from_halves, anecpu_gemv_avx512};

@@ -30,4 +30,4 @@ static void floats_from_halves(const uint16_t *source, float *target, size_t cou
   for (; i < count; ++i) target[i] = anecpu_float_from_half(source[i]);
 }
 
-const Fp16Version anecpu_fp16_neon = {"neon", halves_from_floats, floats_from_halves};
+const Fp16Version anecpu_fp16_neon = {"neon", halves_from_floats, floats_from_halves, anecpu_gemv_neon};

@@ -1,4 +1,5 @@
-// What one instruction set brings to the conversions; fp16.c chooses among them, adds threads and walks strides.
+// What one instruction set brings to the conversions and to products with fp16 weights; fp16.c chooses among them, adds
+// threads and walks strides.
 #ifndef ANETRAIN_FP16_VERSIONS_H
 #define ANETRAIN_FP16_VERSIONS_H
 
@@ -6,12 +7,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gemv_versions.h"
+
 typedef struct {
   const char *name;
   // Contiguous. `stream`: the target is far larger than the caches, so write around them.
   void (*halves_from_floats)(const float *source, uint16_t *target, size_t count, bool stream);
   void (*floats_from_halves)(const uint16_t *source, float *target, size_t count, bool stream);
+  GemvVersion *gemv;
 } Fp16Version;
+
+const Fp16Version *anecpu_fp16_version(void);  // the chosen one
 
 extern const Fp16Version anecpu_fp16_scalar;
 #if defined(__x86_64__)

@@ -1,0 +1,3 @@
+#include "loss_kernels.inc"
+
+const LossKernels kLossKernelsAvx2 = {fold, gradient};
