@@ -144,7 +144,7 @@ class Conv(Op):
         }
 
 
-def _conv_of_x(backward: Backward, window: Sequence[int], padding: Padding) -> Value:
+def _conv_of_x(backward: Backward, window: Sequence[int], padding: Padding) -> Value | None:
     g, x, weight, u = backward.graph, backward.operand("x"), backward.operand("weight"), backward.gradient
     strides, dilations, groups = (backward.parameter(name) for name in ("strides", "dilations", "groups"))
     plain = tuple(strides) == (1, 1)
@@ -163,7 +163,10 @@ def _conv_of_x(backward: Backward, window: Sequence[int], padding: Padding) -> V
     for extent, count, stride, span, (before, after) in zip(
         x.shape[2:], u.shape[2:], strides, window, padding, strict=True
     ):
-        unread = extent + before + after - ((count - 1) * stride + span)  # at the far side: no window reaches it
+        reach = (count - 1) * stride + span
+        if reach <= before:
+            return None  # no window leaves the padding
+        unread = extent + before + after - reach  # at the far side
         cuts += [before, max(after - unread, 0)]
         missing.append((0, max(unread - after, 0)))
     spread = g.conv_transpose(u, weight, None, cuts, None, "custom", strides, dilations, groups)

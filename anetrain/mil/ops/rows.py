@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -312,15 +313,19 @@ def _of_normalisation(backward: Backward, axes: Sequence[int], affine_axes: Sequ
     """y = n gamma + beta, n = (x - mean) / deviation along `axes`; with d = u gamma
     dx = (d - mean(d) - n mean(d n)) / deviation."""
     g, x, u = backward.graph, backward.operand("x"), backward.gradient
-    centred = x - mean_over(g, x, axes)
-    scale = g.pow(mean_over(g, centred * centred, axes) + backward.parameter("epsilon"), -0.5)
-    normal = centred * scale
+
+    @cache
+    def normal_and_scale() -> tuple[Value, Value]:
+        centred = x - mean_over(g, x, axes)
+        scale = g.pow(mean_over(g, centred * centred, axes) + backward.parameter("epsilon"), -0.5)
+        return centred * scale, scale
 
     def of_x() -> Value:
+        normal, scale = normal_and_scale()
         d = _times_gamma(backward, u, affine_axes)
         return (d - mean_over(g, d, axes) - normal * mean_over(g, d * normal, axes)) * scale
 
-    return {**backward.gradients(x=of_x), **_of_affine(backward, lambda: normal, affine_axes)}
+    return {**backward.gradients(x=of_x), **_of_affine(backward, lambda: normal_and_scale()[0], affine_axes)}
 
 
 class LayerNorm(Op):
@@ -407,11 +412,18 @@ class BatchNorm(Op):
         g, x, u = backward.graph, backward.operand("x"), backward.gradient
         if backward.wants("mean") or backward.wants("variance"):
             backward.refuse("mean and variance are running statistics; the rule covers x, gamma and beta")
-        mean, variance = (spread_along(g, backward.operand(name), x.shape, (1,)) for name in ("mean", "variance"))
-        scale = g.pow(variance + backward.parameter("epsilon"), -0.5)
+
+        @cache
+        def scale() -> Value:
+            variance = spread_along(g, backward.operand("variance"), x.shape, (1,))
+            return g.pow(variance + backward.parameter("epsilon"), -0.5)
+
+        def normal() -> Value:
+            return (x - spread_along(g, backward.operand("mean"), x.shape, (1,))) * scale()
+
         return {
-            **backward.gradients(x=lambda: _times_gamma(backward, u, (1,)) * scale),
-            **_of_affine(backward, lambda: (x - mean) * scale, (1,)),
+            **backward.gradients(x=lambda: _times_gamma(backward, u, (1,)) * scale()),
+            **_of_affine(backward, normal, (1,)),
         }
 
 
