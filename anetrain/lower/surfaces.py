@@ -14,7 +14,7 @@ from typing import Literal
 from anetrain.graph import Node, Value, on_device
 from anetrain.lower.cut import Cut, Segment, is_op, is_sent, is_weight
 from anetrain.lower.plan import Layout, Region, SurfaceSpec, WeightPlace
-from anetrain.lower.taps import recompute
+from anetrain.lower.taps import makers, recompute
 from anetrain.lower.weights import padded, place_weights
 
 Outputs = Literal["one", "several"]
@@ -96,13 +96,12 @@ class _Assignment:
         )
 
     def _where_recomputed(self, value: Value) -> Segment:
-        """The backward program that does most of the work for it anyway."""
+        """The backward program that does most of the work for it, and reads most of what it takes, anyway."""
         late = [segment for segment in self.cut.segments if segment.late]
         if not late:
             raise ValueError(f"{value.name} is needed for a weight gradient, but no program runs in backward")
-        assert value.producer is not None
-        needed = {value.producer, *(operand.producer for operand in value.producer.operands)}
-        return max(late, key=lambda segment: len(needed.intersection(segment.recomputed)))
+        nodes, sources = makers(self.cut, self.saved, [value])
+        return max(late, key=lambda s: len(nodes.intersection(s.recomputed)) + len(sources.intersection(s.operands())))
 
     # ------------------------------------------------------------ places
 

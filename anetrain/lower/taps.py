@@ -48,16 +48,26 @@ def _left_anyway(cut: Cut) -> set[Value]:
 
 def recompute(cut: Cut, saved: set[Value], segment: Segment, wanted: list[Value]) -> None:
     """Enters into a late segment the nodes of forward that it has to run again for `wanted`."""
-    found: set[Node] = set(segment.recomputed)
+    found = makers(cut, saved, wanted)[0].union(segment.recomputed)
+    segment.recomputed = [node for node in cut.derived.graph.nodes if node in found]
+
+
+def makers(cut: Cut, saved: set[Value], wanted: list[Value]) -> tuple[set[Node], set[Value]]:
+    """The nodes of forward that make `wanted` from what is kept, and the kept values and weights they start from."""
+    found: set[Node] = set()
+    sources: set[Value] = set()
     queue = list(wanted)
     while queue:
         value = queue.pop()
-        if value in saved or not is_forward_device(cut, value) or is_sent(value) or value.producer in found:
+        producer = value.producer
+        if producer is None or producer in found:
             continue
-        assert value.producer is not None
-        found.add(value.producer)
-        queue.extend(value.producer.operands)
-    segment.recomputed = [node for node in cut.derived.graph.nodes if node in found]
+        if value in saved or not is_forward_device(cut, value) or is_sent(value):
+            sources.add(value)
+            continue
+        found.add(producer)
+        queue.extend(producer.operands)
+    return found, sources
 
 
 def _ancestors(cut: Cut, needed: list[Value]) -> list[Value]:
