@@ -14,17 +14,19 @@ Activations are channel-first, [channels, tokens]. docs/host_numerics.md has the
 
 from __future__ import annotations
 
-from anetrain.cpu.activations import gelu, gelu_backward, silu, silu_backward
+from anetrain.cpu.activations import GeluMode, gelu, gelu_backward, silu, silu_backward
 from anetrain.cpu.conversion import fp16_version, half_split_order, interleaved_order, to_float, to_half
 from anetrain.cpu.embedding import embedding, embedding_scatter
 from anetrain.cpu.loss import cross_entropy
 from anetrain.cpu.machine import cpu_features, set_threads, threads
 from anetrain.cpu.norms import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from anetrain.cpu.products import blas_name, gemv, matmul
-from anetrain.cpu.rope import rope, rope_tables
+from anetrain.cpu.rope import Pairing, rope, rope_tables
 from anetrain.cpu.rows import add, row_dot, row_sum, scale
 
 __all__ = [
+    "GeluMode",
+    "Pairing",
     "add",
     "blas_name",
     "cpu_features",

@@ -52,7 +52,7 @@ def _rows_of(name: str, array: Floats, out: Floats) -> tuple[int, int]:
     checked("out", out, np.float32)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; expected [rows, columns]")
-    if out.ndim != 1 or not out.flags.c_contiguous or array.shape[0] % max(len(out), 1):
+    if out.ndim != 1 or not out.flags.c_contiguous or (array.shape[0] % len(out) if len(out) else array.shape[0]):
         raise ValueError(
             f"out has shape {out.shape}, strides {out.strides}; expected a contiguous [n], "
             f"where n divides the {array.shape[0]} rows of {name} {array.shape}"
