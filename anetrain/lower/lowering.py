@@ -65,8 +65,14 @@ def lower(
         forward,
         backward,
         saved_bytes=sum(_bytes(surfaces.region_of[value]) for value in saved),
-        recomputed=[f"{n.op.name} {list(n.outputs[0].shape)}" for s in pieces.segments for n in s.recomputed],
+        recomputed=[_described(node.outputs[0]) for segment in pieces.segments for node in segment.recomputed],
+        saved=[_described(value) for node in derived.graph.nodes for value in node.outputs if value in saved],
     )
+
+
+def _described(value: Value) -> str:
+    assert value.producer is not None
+    return f"{value.producer.op.name} {list(value.shape)}"
 
 
 def _bytes(region: Region) -> int:

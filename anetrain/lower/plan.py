@@ -136,3 +136,4 @@ class Plan:
     backward: list[Step]
     saved_bytes: int  # what forward keeps on surfaces for backward
     recomputed: list[str]  # the ops that backward does again, "softmax [1, 12, 256, 256]"
+    saved: list[str] = field(default_factory=list)  # the ops whose results the saved bytes are, in the same words

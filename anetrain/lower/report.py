@@ -32,8 +32,9 @@ def _bytes(value: Value) -> int:
 
 
 def _flops(node: Node) -> int:
-    """Multiplications and additions of products; one for each element otherwise, none for moving."""
-    size = sum(math.prod(output.shape) for output in node.outputs)
+    """As the device counts: multiplications and additions of products; otherwise one for each element of the largest
+    operand or result; none for moving."""
+    size = math.prod(node.outputs[0].shape)
     if node.op.name == "matmul":
         x = node.operands[0].shape
         return 2 * size * (x[-2] if node.parameters["transpose_x"] else x[-1])
@@ -41,7 +42,7 @@ def _flops(node: Node) -> int:
         return 2 * size * math.prod(node.operands[1].shape[1:])
     if node.op.name in VIEWS or node.op.name in ("concat", "transpose"):
         return 0
-    return size
+    return max([size, *(math.prod(operand.shape) for operand in node.operands)])
 
 
 def _working_set(graph: Graph) -> int:
