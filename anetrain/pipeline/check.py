@@ -50,11 +50,6 @@ def values_read(step: Step) -> list[Value]:
     return []
 
 
-def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
-    """All axes but the last together, and the last."""
-    return math.prod(shape[:-1]), shape[-1]
-
-
 def surface_of(plan: Plan, region: Region, what: str) -> SurfaceSpec:
     if region.surface not in plan.surfaces:
         raise PlanError(f"{what}: no surface {region.surface!r}; found {', '.join(plan.surfaces)}")
@@ -89,7 +84,9 @@ def _check_place(plan: Plan, place: WeightPlace) -> None:
     if len(shape) == 1:
         if not math.prod(region) - place.region.columns < shape[0] <= math.prod(region):
             raise PlanError(f"{what}: {shape[0]} elements do not fill a region of {region[0]} x {region[1]}")
-    elif len(shape) != 2 or (shape[::-1] if place.transpose else shape) != region:
+        return
+    sides = (math.prod(shape[:-1]), shape[-1])
+    if (sides[::-1] if place.transpose else sides) != region or (len(shape) > 2 and place.paired_head):
         raise PlanError(
             f"{what}: {list(shape)}{' transposed' if place.transpose else ''} does not fill a region of "
             f"{region[0]} x {region[1]}"
@@ -113,9 +110,7 @@ def _check_program(plan: Plan, index: int) -> None:
                     f"{spec.label}: {side} {port} is {list(shape)}, surface {name} is "
                     f"{[1, surface.channels, 1, surface.width]}"
                 )
-    for path, place in spec.constants.items():
-        if path not in spec.program.blobs:
-            raise PlanError(f"{spec.label}: no blob {path!r} to fill; found {', '.join(spec.program.blobs) or 'none'}")
+    for place in spec.constants.values():
         _check_place(plan, place)
 
 
@@ -128,9 +123,9 @@ def _check_step(plan: Plan, step: Step, known: set[Value]) -> None:
         raise PlanError(f"Dispatch of program {step.program}, there are {len(plan.programs)}")
     if isinstance(step, Send | Receive):
         surface_of(plan, step.region, f"{what} {step.value.name}")
-        region = (step.region.rows, step.region.columns)
-        if matrix_shape(step.value.shape) != region:
-            raise PlanError(f"{what} {step.value.name}: {step.value.type} in a region of {region[0]} x {region[1]}")
+        rows, columns = step.region.rows, step.region.columns
+        if math.prod(step.value.shape) != rows * columns:
+            raise PlanError(f"{what} {step.value.name}: {step.value.type} in a region of {rows} x {columns}")
     made: Iterable[Value] = ()
     if isinstance(step, Receive):
         made = (step.value,)
@@ -143,19 +138,32 @@ def _check_step(plan: Plan, step: Step, known: set[Value]) -> None:
 
 
 def _check_kept(plan: Plan) -> None:
-    """Backward may read of forward's surfaces only those that no other layer writes."""
-    written: set[str] = set()
+    """Backward may read of forward's surfaces only those that no other layer writes: they must be kept."""
+    left: dict[str, set[int]] = {}  # channels as forward left them, of surfaces that layers share
+    for step in plan.forward:
+        for name, channels in _written(plan, step).items():
+            if not plan.surfaces[name].kept and not plan.surfaces[name].weights:
+                left.setdefault(name, set()).update(channels)
     for step in plan.backward:
-        read: Iterable[str] = ()
-        if isinstance(step, Dispatch):
-            read = plan.programs[step.program].inputs.values()
-        elif isinstance(step, Receive):
-            read = (step.region.surface,)
-        for name in read:
-            spec = plan.surfaces[name]
-            if name not in written and not spec.kept and not spec.weights:
+        for name, channels in _read(plan, step).items():
+            if left.get(name, set()).intersection(channels):
                 raise PlanError(f"backward reads surface {name} as forward left it, but it is not kept")
-        if isinstance(step, Dispatch):
-            written.update(plan.programs[step.program].outputs.values())
-        elif isinstance(step, Send):
-            written.add(step.region.surface)
+        for name, channels in _written(plan, step).items():
+            left.get(name, set()).difference_update(channels)
+
+
+def _written(plan: Plan, step: Step) -> dict[str, range]:
+    """Channels by surface."""
+    if isinstance(step, Send):
+        return {step.region.surface: range(step.region.channel, step.region.channel + step.region.rows)}
+    if isinstance(step, Dispatch):
+        return {name: range(plan.surfaces[name].channels) for name in plan.programs[step.program].outputs.values()}
+    return {}
+
+
+def _read(plan: Plan, step: Step) -> dict[str, range]:
+    if isinstance(step, Receive):
+        return {step.region.surface: range(step.region.channel, step.region.channel + step.region.rows)}
+    if isinstance(step, Dispatch):
+        return {name: range(plan.surfaces[name].channels) for name in plan.programs[step.program].inputs.values()}
+    return {}

@@ -63,6 +63,7 @@ def bind_record(record: Record, gradient: Array, array: Callable[[Value], Array]
     a = record.matrix(array(record.a))
     b = None if record.b is None else array(record.b)
     if record.kind == "scatter":
+        assert b is not None
         return lambda alpha: cpu.embedding_scatter(b, a, gradient, alpha)
     if record.kind == "gemm":
         assert b is not None

@@ -86,14 +86,16 @@ class Layer:
         self._own = self._values_to_own()
         self._share_logits(steps)
         self.surfaces = {surface: self._place(surface) for surface in compiled.item_bytes}
-        self._staging = Staging(plan.weights, self.surfaces, self._values.__getitem__)
+        used = [place for place in plan.weights if place.region and place.region.surface in self.surfaces]
+        self._staging = Staging(used, self.surfaces, self._values.__getitem__)
         self._requests: dict[int, Request] = {}
         self._forward = self._bound(plan.forward)
         self._backward = self._bound(plan.backward) if self.trains else []
         self._sums = self._bound_records(plan.backward) if self.trains else []
         self.outputs = {value.name: self._array(value) for value in derived.outputs}
         self.input_gradients = self._bound_gradients(gradient_arrays or {}) if self.trains else {}
-        self._received = [step.value for step in plan.backward if isinstance(step, Receive)] if self.trains else []
+        received = [step.value for step in plan.backward if isinstance(step, Receive)]
+        self._received = [value for value in received if value in self._values] if self.trains else []
 
     # ------------------------------------------------------------ the step
 
@@ -264,8 +266,8 @@ class Layer:
             elif isinstance(step, Receive) and step.value in self._wanted:
                 placed = self.surfaces[step.region.surface]
                 reads = placed.readers(step.region, self._array(step.value), step.paired_head)
-                size = placed.bytes(step.region) // len(reads)
-                bound += [BoundStep("receive", read, size) for read in reads]
+                bound.append(BoundStep("receive", reads[0], placed.bytes(step.region)))
+                bound += [BoundStep("receive", read) for read in reads[1:]]
         return bound
 
     def _bound_records(self, steps: Iterable[Step]) -> list[Callable[[float], object]]:

@@ -16,7 +16,7 @@ import numpy as np
 from anetrain.device import Device, Port, Program, Surface
 from anetrain.graph.parameters import half_split_order
 from anetrain.lower.plan import Dispatch, Plan, ProgramSpec, SurfaceSpec, WeightPlace
-from anetrain.mil.blobs import read_record, write_blob
+from anetrain.mil.blobs import write_blob
 from anetrain.mil.types import Array
 from anetrain.pipeline.check import check_plan
 from anetrain.pipeline.errors import PlanError
@@ -86,8 +86,7 @@ class CompiledPlan:
             if weights[name].shape != place.parameter.shape:
                 expected = list(place.parameter.shape)
                 raise PlanError(f"{spec.label}: {name} has shape {list(weights[name].shape)}, expected {expected}")
-            kind = read_record(spec.program.blobs[path]).dtype.name
-            blobs[path] = write_blob(constant_of(place, weights[name]), kind)
+            blobs[path] = write_blob(constant_of(place, weights[name]), self.plan.derived.graph.precision)
         return blobs
 
     def _note(self, port: Port, spec: SurfaceSpec, label: str) -> None:

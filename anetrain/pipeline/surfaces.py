@@ -11,9 +11,9 @@ import numpy as np
 
 from anetrain.device import Surface
 from anetrain.graph import Value
+from anetrain.graph.parameters import half_split_order
 from anetrain.lower.plan import Plan, Region
 from anetrain.mil.types import Array, dtype
-from anetrain.pipeline.check import matrix_shape
 from anetrain.pipeline.programs import CompiledPlan
 from anetrain.pipeline.rows import row_runs
 
@@ -70,15 +70,25 @@ class PlacedSurface:
 
     def writer(self, region: Region, array: Array) -> Callable[[], None]:
         """Writes all of a host array into a region."""
-        rows = array.reshape(matrix_shape(array.shape))
+        rows = array.reshape(region.rows, region.columns)
         return partial(self.surface.write, rows, offset=self.offset(region), row_stride=self.width)
 
     def readers(self, region: Region, array: Array, paired_head: int) -> list[Callable[[], object]]:
-        """Read a region into a host array, rows in stored order."""
-        rows = array.reshape(matrix_shape(array.shape))
-        found: list[Callable[[], object]] = []
-        for position, stored in row_runs(0, region.rows, paired_head):
-            part = rows[stored]
-            offset = self.offset(region) + position * self.width
-            found.append(partial(self.surface.read, *part.shape, offset=offset, row_stride=self.width, out=part))
-        return found
+        """Read a region into a host array; where paired_head is set, the array's rows go into stored order."""
+        if paired_head and array.shape[-1] != region.columns:
+            return self._readers_of_other_rows(region, array, paired_head)
+        rows = array.reshape(region.rows, region.columns)
+        parts = [(position, rows[stored]) for position, stored in row_runs(0, region.rows, paired_head)]
+        return [self._reader(region, position, part) for position, part in parts]
+
+    def _readers_of_other_rows(self, region: Region, array: Array, paired_head: int) -> list[Callable[[], object]]:
+        """The rows of the region are not those of the array (tokens of several sequences stand on the width)."""
+        staged = np.empty((region.rows, region.columns), np.float32)
+        rows = array.reshape(-1, array.shape[-1])
+        place = np.argsort(half_split_order(len(rows), paired_head))  # stored row i stands in staged row place[i]
+        reorder = partial(np.take, staged.reshape(rows.shape), place, axis=0, out=rows, mode="clip")  # clip: no buffer
+        return [self._reader(region, 0, staged), reorder]
+
+    def _reader(self, region: Region, row: int, part: Array) -> Callable[[], object]:
+        offset = self.offset(region) + row * self.width
+        return partial(self.surface.read, *part.shape, offset=offset, row_stride=self.width, out=part)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from anetrain.graph import Value
 from anetrain.graph.parameters import half_split_order
@@ -39,11 +42,11 @@ class Staging:
 
 def _matrix(place: WeightPlace, surface: PlacedSurface, master: Array) -> list[Callable[[], None]]:
     assert place.region is not None
-    first = surface.offset(place.region)
+    first, rows_each = surface.offset(place.region), math.prod(master.shape[1:-1])
     writes: list[Callable[[], None]] = []
     for position, stored in row_runs(place.begin, place.end, place.paired_head):
-        rows = master[stored]  # a view: the masters change in place
-        offset = first + position * (1 if place.transpose else surface.width)
+        rows = master[stored].reshape(-1, master.shape[-1])  # a view: the masters change in place
+        offset = first + position * rows_each * (1 if place.transpose else surface.width)
         part = rows.T if place.transpose else rows
         writes.append(partial(surface.surface.write, part, offset=offset, row_stride=surface.width))
     return writes
@@ -54,10 +57,10 @@ def _vector(place: WeightPlace, surface: PlacedSurface, master: Array) -> list[C
     assert place.region is not None
     buffer = np.zeros((place.region.rows, place.region.columns), np.float32)
     elements = buffer.reshape(-1)[: place.end - place.begin]
-    order = np.arange(len(master))
+    order: npt.NDArray[np.signedinteger[Any]] = np.arange(len(master))
     if place.paired_head:
         order = half_split_order(len(master), place.paired_head)
     return [
-        partial(np.take, master, order[place.begin : place.end], out=elements, mode="clip"),
+        partial(np.take, master, order[place.begin : place.end], out=elements, mode="clip"),  # clip: no buffer
         surface.writer(place.region, buffer),
     ]
