@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from anetrain.errors import ArgumentError
 
 NO_WATCHDOG = 0xFFFFFFFF
+
+
+class ProgramSource(Protocol):
+    """A program as text with its blobs, e.g. of ``anetrain.mil``."""
+
+    @property
+    def text(self) -> str | bytes: ...
+    @property
+    def blobs(self) -> Mapping[str, Any]: ...
 
 
 def kind_of(value: object) -> str:
@@ -59,6 +68,21 @@ def switches(rules: Mapping[str, bool | int | float]) -> str:
         return repr(value)
 
     return ",".join(f"{name}={setting(text('a rule', name), value)}" for name, value in rules.items())
+
+
+def program(
+    source: str | bytes | ProgramSource, blobs: Mapping[str, Any] | None
+) -> tuple[bytes, dict[str, Any]]:
+    """The text as bytes, and its blob files."""
+    if isinstance(source, (str, bytes)):
+        mil, files = source, blobs or {}
+    elif not (hasattr(source, "text") and hasattr(source, "blobs")):
+        raise ArgumentError(f"the text is {kind_of(source)}; expected str, bytes or an object with text and blobs")
+    elif blobs is None:
+        mil, files = source.text, source.blobs
+    else:
+        raise ArgumentError("the program object brings its own blobs: leave `blobs` out")
+    return mil.encode() if isinstance(mil, str) else mil, blob_files(files)
 
 
 def blob_files(blobs: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from anetrain import _arguments as arguments
 from anetrain import _device
+from anetrain._check import Finding, check
 from anetrain.errors import ANEError, ArgumentError, SurfaceError
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ __all__ = [
     "ANEError",
     "Counters",
     "Device",
+    "Finding",
     "Lock",
     "Port",
     "Program",
     "Request",
     "Surface",
     "backends",
+    "check",
     "open",
     "operation_table",
     "profiles",
@@ -92,15 +95,6 @@ class Counters:
     compile_budget: int
     backend_objects: int
     poisoned: bool
-
-
-class ProgramSource(Protocol):
-    """A program as text with its blobs, e.g. of ``anetrain.mil``."""
-
-    @property
-    def text(self) -> str | bytes: ...
-    @property
-    def blobs(self) -> Mapping[str, Any]: ...
 
 
 class Lock:
@@ -293,7 +287,7 @@ class Device:
 
     def compile(
         self,
-        text: str | bytes | ProgramSource,
+        text: str | bytes | arguments.ProgramSource,
         blobs: Mapping[str, Any] | None = None,
         label: str = "",
     ) -> Program:
@@ -301,19 +295,9 @@ class Device:
 
         ``label`` names the program in errors and reports.
         """
-        if isinstance(text, (str, bytes)):
-            mil, files = text, blobs or {}
-        elif not (hasattr(text, "text") and hasattr(text, "blobs")):
-            raise ArgumentError(
-                f"the text is {arguments.kind_of(text)}; expected str, bytes or an object with text and blobs"
-            )
-        elif blobs is None:
-            mil, files = text.text, text.blobs
-        else:
-            raise ArgumentError("the program object brings its own blobs: leave `blobs` out")
-        mil = mil.encode() if isinstance(mil, str) else mil
+        mil, files = arguments.program(text, blobs)
         label = arguments.text("label", label)
-        return Program(self, _device.compile(self._native, mil, arguments.blob_files(files), label), label)
+        return Program(self, _device.compile(self._native, mil, files, label), label)
 
     def surface(self, nbytes: int) -> Surface:
         """A zeroed surface of so many bytes."""

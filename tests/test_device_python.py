@@ -378,7 +378,7 @@ def test_budgets_are_errors_of_their_own():
 def test_limits_of_the_emulated_engine(rule: str, code: int, text: str):
     device = emulator("m4", rules={rule: 2})
     first, _second = device.compile(subtract()), device.compile(subtract())
-    with pytest.raises(errors.CompileError, match="limit is 2") as caught:
+    with pytest.raises(errors.CompileError, match="at most 2") as caught:
         device.compile(subtract())
     assert (caught.value.rule, caught.value.code, caught.value.text) == (rule, code, text)
     first.unload()

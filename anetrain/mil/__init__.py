@@ -1,4 +1,4 @@
-"""MIL programs: the op table, a typed graph builder, the text writer, weight blobs, a checker."""
+"""MIL programs: the op table, a typed graph builder, the text writer, weight blobs."""
 
 from anetrain.mil.blobs import read_blob, write_blob, write_blobs
 from anetrain.mil.graph import BuildError, Graph, Value

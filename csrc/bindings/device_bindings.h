@@ -15,6 +15,7 @@ namespace py = pybind11;
 // Raises the exception of anetrain.errors that belongs to the status.
 [[noreturn]] void raise(const ane_error &error);
 [[noreturn]] void raise_argument(const std::string &detail);
+py::object readable(const char *bytes);  // a str of what may quote any bytes of a bad program
 
 // Gives the GIL back to a thread that let go of it. Python 3.13 and older end a thread that asks for it while the
 // interpreter is being taken down, by unwinding its stack: objects would be destroyed without the GIL, and one noexcept

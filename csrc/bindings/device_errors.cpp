@@ -15,14 +15,16 @@ void take_gil(PyThreadState *thread) {
   }
 }
 
+py::object readable(const char *bytes) {
+  return py::reinterpret_steal<py::object>(
+      PyUnicode_DecodeUTF8(bytes, static_cast<Py_ssize_t>(strlen(bytes)), "replace"));
+}
+
 void raise(const ane_error &error) {
   const py::object make = py::module_::import("anetrain.errors").attr("from_record");
-  const auto text = [](const char *bytes) {  // may quote any bytes of a bad program
-    return py::reinterpret_steal<py::object>(
-        PyUnicode_DecodeUTF8(bytes, static_cast<Py_ssize_t>(strlen(bytes)), "replace"));
-  };
-  const py::object exception = make(static_cast<int>(error.status), error.code, text(error.domain), text(error.text),
-                                    text(error.detail), text(error.rule), error.line, error.column, text(error.label));
+  const py::object exception =
+      make(static_cast<int>(error.status), error.code, readable(error.domain), readable(error.text),
+           readable(error.detail), readable(error.rule), error.line, error.column, readable(error.label));
   PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception.ptr())), exception.ptr());
   throw py::error_already_set();
 }

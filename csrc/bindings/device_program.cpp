@@ -41,6 +41,53 @@ static Program compile(const Device &device, const py::bytes &text, const py::di
   return result;
 }
 
+struct Found {  // an ane_finding of one's own
+  std::string rule, stage, subject, value, limit, detail, summary, source;
+  bool advice;
+  int32_t line, column;
+};
+
+static void keep(void *list, const ane_finding *finding) {
+  static_cast<std::vector<Found> *>(list)->push_back({finding->rule, finding->stage, finding->subject, finding->value,
+                                                      finding->limit, finding->detail, finding->summary,
+                                                      finding->source, finding->advice, finding->line,
+                                                      finding->column});
+}
+
+// Findings as dicts, in the order of the check.
+static py::list check(const py::bytes &text, const py::dict &blobs, const std::string &profile, bool fp32,
+                      bool allow_unproven, const std::string &rules) {
+  ane_options options{};
+  options.struct_size = sizeof options;
+  options.profile = profile.c_str();
+  options.fp32 = fp32;
+  options.allow_unproven = allow_unproven;
+  options.rules = rules.c_str();
+  const Blobs files(blobs);
+  const std::string_view mil = text;
+  std::vector<Found> found;
+  call([&](ane_error *error) {
+    return ane_check(&options, mil.data(), mil.size(), files.data(), files.size(), keep, &found, error);
+  });
+  py::list list;
+  for (const Found &finding : found) {
+    py::dict entry;
+    entry["rule"] = finding.rule;
+    entry["stage"] = finding.stage;
+    entry["advice"] = finding.advice;
+    entry["subject"] = readable(finding.subject.c_str());
+    entry["value"] = readable(finding.value.c_str());
+    entry["limit"] = readable(finding.limit.c_str());
+    entry["detail"] = readable(finding.detail.c_str());
+    entry["summary"] = finding.summary;
+    entry["source"] = finding.source;
+    entry["line"] = finding.line;
+    entry["column"] = finding.column;
+    list.append(entry);
+  }
+  return list;
+}
+
 // (name, dtype, shape, bytes, row stride, plane stride) of each port, in device order.
 static py::list ports(const Program &program, bool output) {
   py::list list;
@@ -113,6 +160,7 @@ void bind_program(py::module_ &module) {
   py::class_<Request>(module, "Request").def("run", run);
   // Here and not in device_device.cpp: it makes a Program.
   module.def("compile", compile);
+  module.def("check", check);
 }
 
 }  // namespace anetrain

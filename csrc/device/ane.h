@@ -33,6 +33,7 @@ typedef enum {
   ANE_SURFACE_ERROR = 4,   /* a surface is too small, locked, unlocked, or the block does not fit it */
   ANE_UNAVAILABLE = 5,     /* no such device here, poisoned by a time-out, or used in a forked child */
   ANE_BAD_ARGUMENT = 6,    /* an unknown name, a null pointer, a wrong option: a mistake of the caller */
+  ANE_UNLOAD_FAILED = 7,   /* the engine did not give a program's place back; the program is gone all the same */
 } ane_status;
 
 typedef struct {
@@ -160,6 +161,28 @@ ANE_API ane_status ane_program_create(ane_device *device, const char *mil, size_
 /* Unload now (idempotent); later use of the program or of its requests is an error. */
 ANE_API ane_status ane_program_unload(ane_program *program, ane_error *error);
 ANE_API void ane_program_release(ane_program *program);
+
+typedef struct {
+  const char *rule;    /* "" where the text or a blob is wrong, whatever the profile */
+  const char *stage;   /* where the device would say it: "compile", "load", "evaluate"; "numerics": it never does */
+  bool advice;         /* the device takes the program, and it often goes wrong */
+  const char *subject; /* "input 'x'", "conv 'y'", "the program"; "" without a rule */
+  const char *value;   /* what was found, in words */
+  const char *limit;   /* what the rule allows */
+  const char *detail;  /* all of it as a sentence; that of ane_error where a compile fails by this finding */
+  const char *summary; /* of the rule, with its source: as in ane_rule_table */
+  const char *source;
+  int32_t line, column; /* as in ane_error */
+} ane_finding;
+typedef void ane_finding_callback(void *context, const ane_finding *finding); /* it lives for the call */
+
+/* What stands against a program under an emulator's profile, found without a device: nothing is counted, loaded or run.
+ * Of the options, profile, rules, fp32 and allow_unproven are read; NULL: m4 as it is. `found` gets every breach of
+ * every rule, in the order in which the device asks (at most 1000): of compile and load those that a fresh process would
+ * meet, of evaluate and numerics what can be seen before anything runs. Text or blobs that cannot be read are one
+ * finding, and the last. ANE_OK: the check was done, whatever it found. */
+ANE_API ane_status ane_check(const ane_options *options, const char *mil, size_t mil_bytes, const ane_blob *blobs,
+                             size_t blob_count, ane_finding_callback *found, void *context, ane_error *error);
 
 typedef struct {
   char name[128];

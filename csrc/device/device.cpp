@@ -59,7 +59,7 @@ static ane_status choose(const ane_options &options, Choice *choice, ane_error *
   return ane_fail(error, ANE_BAD_ARGUMENT, "ane_options.kind is %d; it must be one of ane_kind", (int)options.kind);
 }
 
-static ane_status check_options(const ane_options *options, ane_error *error) {
+ane_status check_options(const ane_options *options, ane_error *error) {
   if (!options) return ANE_OK;
   if (options->struct_size < sizeof(ane_options))
     return ane_fail(error, ANE_BAD_ARGUMENT,

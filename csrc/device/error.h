@@ -23,6 +23,7 @@ struct Task {
 constexpr Task kAnyTask{"using the device", ANE_UNAVAILABLE};
 constexpr Task kCreateSurface{"creating a surface", ANE_SURFACE_ERROR};
 constexpr Task kCompile{"compiling a program", ANE_COMPILE_FAILED};
+constexpr Task kCheck{"checking a program", ANE_COMPILE_FAILED};
 constexpr Task kEvaluate{"evaluating a program", ANE_EVAL_FAILED};
 
 // Runs the body of one function of ane.h: clears `error`, and turns whatever is thrown into a status.

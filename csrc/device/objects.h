@@ -86,6 +86,9 @@ struct ane_request {
 
 namespace ane {
 
+// Are the arguments of a caller well formed?
+ane_status check_options(const ane_options *options, ane_error *error);
+ane_status check_blobs(const ane_blob *blobs, size_t count, ane_error *error);
 // May this device be talked to? Fails with ANE_UNAVAILABLE and the reason. Must come before any lock is taken: in a
 // forked child a lock may be held by a thread that does not exist.
 ane_status check_usable(const ane_device &device, ane_error *error);

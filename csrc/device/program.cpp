@@ -48,7 +48,7 @@ static ane_status before_compile(void *context, ane_error *error) {
   return ANE_OK;
 }
 
-static ane_status check_blobs(const ane_blob *blobs, size_t count, ane_error *error) {
+ane_status check_blobs(const ane_blob *blobs, size_t count, ane_error *error) {
   if (count && !blobs) return ane_fail(error, ANE_BAD_ARGUMENT, "%zu blobs were announced, but `blobs` is NULL", count);
   for (size_t i = 0; i < count; i++) {
     if (!blobs[i].path) return ane_fail(error, ANE_BAD_ARGUMENT, "blob %zu has no path", i);

@@ -113,7 +113,7 @@ ane_status ane_unload_model(id<ANEModel> model, ane_error *error) {
   @try {
     if ([model unloadWithQoS:ANE_QOS error:&cause]) return ANE_OK;
   } @catch (id exception) {
-    return ane_fail_exception(error, ANE_COMPILE_FAILED, "unloadWithQoS:error:", exception);
+    return ane_fail_exception(error, ANE_UNLOAD_FAILED, "unloadWithQoS:error:", exception);
   }
-  return ane_fail_cause(error, ANE_COMPILE_FAILED, "unloadWithQoS:error:", cause);
+  return ane_fail_cause(error, ANE_UNLOAD_FAILED, "unloadWithQoS:error:", cause);
 }

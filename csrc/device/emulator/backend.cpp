@@ -68,32 +68,6 @@ namespace {
 
 constexpr const char *kExecutorNames[] = {"fast", "reference", "audit"};
 
-// The one place where a failure inside the emulator becomes an ane_error.
-ane_status report_failure(const DeviceError &failure, ane_error *error) {
-  ane_fail_as(error, failure.status, failure.domain.c_str(), failure.code, failure.text.c_str(), "%s",
-              failure.detail.c_str());
-  if (error) {
-    strncpy(error->rule, failure.rule.c_str(), sizeof error->rule - 1);
-    error->line = failure.pos.line;
-    error->column = failure.pos.column;
-  }
-  return failure.status;
-}
-
-template <class Body>
-ane_status emulated(ane_error *error, Body &&body, const Task &task = kAnyTask) {
-  return guarded(
-      error,
-      [&]() -> ane_status {
-        try {
-          return body();
-        } catch (const DeviceError &failure) {
-          return report_failure(failure, error);
-        }
-      },
-      task);
-}
-
 // ---------------------------------------------------------------- device
 
 std::string describe(const ane_backend_device &device) {
@@ -109,9 +83,7 @@ std::string describe(const ane_backend_device &device) {
 ane_status open_device(const ane_options *options, ane_backend_device **result, ane_error *error) {
   return emulated(error, [&] {
     auto device = std::make_unique<ane_backend_device>();
-    device->profile = Profile::load(options->profile && *options->profile ? options->profile : "m4");
-    if (options->fp32) device->profile.relax_for_fp32();
-    if (options->rules) device->profile.apply_switches(options->rules);
+    device->profile = Profile::chosen_by(*options);
     device->executor = options->executor;
     device->fp32 = options->fp32;
     device->allow_unproven = options->allow_unproven;
@@ -167,13 +139,6 @@ std::unique_ptr<Executor> make_executor(const ane_backend_device &device, std::s
     case ANE_EXECUTOR_AUDIT: return make_audit_executor(std::move(graph), options);
     default: return make_fast_executor(std::move(graph), options);
   }
-}
-
-BlobFiles blob_files(const ane_blob *blobs, size_t count) {
-  BlobFiles files;
-  for (size_t i = 0; i < count; i++)
-    files[blobs[i].path] = {static_cast<const uint8_t *>(blobs[i].data), blobs[i].bytes};
-  return files;
 }
 
 // Compiles that fail count too. Returns how many there were before.
@@ -322,7 +287,7 @@ ane_status evaluate(ane_backend_request *request, const uint64_t *input_seeds, a
       [&] {
         ane_backend_program &program = *request->program;
         ane_backend_device &device = *program.device;
-        if (!request->too_small.empty()) evaluation_failed(0x1d, 0x9, request->too_small);
+        if (!request->too_small.empty()) throw engine_error(kInferenceError, {}, request->too_small);
         if (device.has_evaluate_rules)
           check_evaluation(*program.graph, device.profile, request->sizes, device.tile_poisoned);
         for (size_t i = 0; i < program.inputs.size(); i++)

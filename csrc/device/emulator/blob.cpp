@@ -59,15 +59,17 @@ bool read_record(const BlobView &file, uint64_t offset, Record *record) {
 class Place {
  public:
   Place(const BlobReference &reference, SourcePos pos) : reference_(reference), pos_(pos) {}
-  [[noreturn]] void invalid(const std::string &problem, const char *rule = "") const {
-    const std::string where = format("blob %s at offset %llu: ", quoted(reference_.path).c_str(),
-                                     static_cast<unsigned long long>(reference_.offset));
-    invalid_program(pos_, where + problem, rule);
-  }
+  [[noreturn]] void invalid(const std::string &problem) const { invalid_program(pos_, subject() + ": " + problem); }
   // What only the strict reading refuses.
-  [[noreturn]] void untrue(const std::string &problem) const { invalid(problem, kBlobMetadataRule.name); }
+  [[noreturn]] void untrue(const std::string &value, const std::string &limit, const std::string &remedy = "") const {
+    fail_by(kBlobMetadataRule, {pos_, subject(), value, limit, remedy});
+  }
 
  private:
+  std::string subject() const {
+    return format("blob %s at offset %llu", quoted(reference_.path).c_str(),
+                  static_cast<unsigned long long>(reference_.offset));
+  }
   const BlobReference &reference_;
   SourcePos pos_;
 };
@@ -87,8 +89,8 @@ std::vector<uint64_t> walk_records(const BlobView &file, const Place &place) {
     offset = (payload + record.payload_bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
   if (offsets.size() != count) {
-    place.untrue(format("the file's header counts %u blob(s), but %zu record(s) follow it; write the true count", count,
-                        offsets.size()));
+    place.untrue(format("the file's header counts %u blob(s)", count),
+                 format("%zu record(s), as many as follow it", offsets.size()), "write the true count");
   }
   return offsets;
 }
@@ -174,15 +176,16 @@ void check_record(const Record &record, uint64_t offset, const Type &stored, con
   const uint64_t expected_bytes = payload_bytes(stored.dtype, count);
   const uint64_t spare_bits = expected_bytes * 8 - count * dtype_bits(stored.dtype);
   if (record.payload_bytes != expected_bytes) {
-    place.untrue(format("its record says %llu bytes, but %s takes %llu", ull(record.payload_bytes),
-                        type_text(stored).c_str(), ull(expected_bytes)));
+    place.untrue(format("its record says %llu bytes", ull(record.payload_bytes)),
+                 format("%llu, for %s", ull(expected_bytes), type_text(stored).c_str()));
   }
   if (record.payload_offset != offset + kRecordBytes) {
-    place.untrue(format("its record puts the data at %llu, expected %llu, right after the record",
-                        ull(record.payload_offset), ull(offset + kRecordBytes)));
+    place.untrue(format("its record puts the data at %llu", ull(record.payload_offset)),
+                 format("%llu, right after the record", ull(offset + kRecordBytes)));
   }
   if (record.padding_bits != 0 && record.padding_bits != spare_bits) {  // old writers leave 0
-    place.untrue(format("its record says %llu padding bits, expected %llu", ull(record.padding_bits), ull(spare_bits)));
+    place.untrue(format("its record says %llu padding bits", ull(record.padding_bits)),
+                 format("%llu", ull(spare_bits)));
   }
 }
 
@@ -201,12 +204,11 @@ void BlobReader::check_is_record(const BlobReference &reference, const BlobView 
   const Place place(reference, pos);
   std::vector<uint64_t> &offsets = record_offsets_[reference.path];
   if (!options_.strict_blobs) return;
-  if (reference.offset % kAlignment != 0) place.untrue("a record stands at a multiple of 64 bytes");
+  if (reference.offset % kAlignment != 0) place.untrue("no multiple of 64", "a record's offset, a multiple of 64");
   if (offsets.empty()) offsets = walk_records(file, place);
   if (!std::binary_search(offsets.begin(), offsets.end(), reference.offset)) {
-    place.untrue(
-        "no record of the file stands there; the offset is that of the 64-byte metadata record (the first is at "
-        "64), not of the data");
+    place.untrue("no record of the file stands there",
+                 "the offset of a 64-byte metadata record (the first is at 64), not of the data");
   }
 }
 
@@ -257,7 +259,7 @@ ConstantPtr BlobReader::load(const BlobReference &reference, const Type &type, S
   }
   const uint8_t *payload = file.data + record.payload_offset;
   if (options_.strict_blobs && has_non_finite(stored, payload, count)) {
-    place.untrue("the data has a NaN or an infinity; weights must be finite");
+    place.untrue("the data has a NaN or an infinity", "finite weights");
   }
   return copy_payload(payload, expected_bytes, stored, type);
 }

@@ -289,6 +289,13 @@ class FunctionChecker {
 
 }  // namespace
 
+BlobFiles blob_files(const ane_blob *blobs, size_t count) {
+  BlobFiles files;
+  for (size_t i = 0; i < count; i++)
+    files[blobs[i].path] = {static_cast<const uint8_t *>(blobs[i].data), blobs[i].bytes};
+  return files;
+}
+
 Graph compile_text(const char *text, size_t bytes, const BlobFiles &blobs, const FrontendOptions &options) {
   const ProgramSyntax program = parse_program(text, bytes, options.fp32);
   return FunctionChecker(program.function, program.version, blobs, options).check();

@@ -1,17 +1,28 @@
 #include "errors.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
+#include <iterator>
+#include <stdexcept>
 
 namespace ane {
 namespace {
 
+struct Words {
+  const char *text, *domain;
+  int64_t code;
+  ane_status status;
+};
+
 constexpr const char *kCompilerDomain = "com.apple.appleneuralengine.compiler";
 constexpr const char *kEngineDomain = "com.apple.appleneuralengine";
-constexpr int64_t kCompileCode = 1;
-constexpr int64_t kTimeoutCode = 3;  // status 0xf (ANE_FACTS 1.11)
-constexpr int64_t kInferenceCode = 8;
-constexpr unsigned kTimeoutStatus = 0xf;
+constexpr Words kWords[] = {
+    {kBackEndError, kCompilerDomain, 1, ANE_COMPILE_FAILED},  {kParserError, kCompilerDomain, 1, ANE_COMPILE_FAILED},
+    {kLoweringError, kCompilerDomain, 1, ANE_COMPILE_FAILED}, {kCreateError, kEngineDomain, 4, ANE_COMPILE_FAILED},
+    {kLoadError, kEngineDomain, 6, ANE_COMPILE_FAILED},       {kInferenceError, kEngineDomain, 8, ANE_EVAL_FAILED},
+};
 
 }  // namespace
 
@@ -27,24 +38,39 @@ std::string format(const char *pattern, ...) {
   return text;
 }
 
-static std::string placed(SourcePos pos, const std::string &detail) {
+std::string placed(SourcePos pos, const std::string &detail) {
   return pos.line > 0 ? format("line %d, column %d: ", pos.line, pos.column) + detail : detail;
 }
 
-void refuse(const std::string &kind, SourcePos pos, const std::string &detail, const std::string &rule) {
-  DeviceError error;
-  error.status = ANE_COMPILE_FAILED;
-  error.domain = kCompilerDomain;
-  error.code = kCompileCode;
-  error.text = "_ANECompiler : ANECCompile() FAILED : err=(" + kind + ")";
-  error.detail = placed(pos, detail);
-  error.rule = rule;
-  error.pos = pos;
-  throw error;
+std::string Breach::text() const {
+  return subject + ": " + value + "; expected " + limit + (remedy.empty() ? "" : ": " + remedy);
 }
 
-void invalid_program(SourcePos pos, const std::string &detail, const std::string &rule) {
-  refuse("InvalidMILProgram", pos, detail, rule);
+DeviceError engine_error(const char *text, SourcePos pos, const std::string &detail) {
+  const Words *words = std::find_if(std::begin(kWords), std::end(kWords),
+                                    [&](const Words &known) { return !std::strcmp(known.text, text); });
+  if (words == std::end(kWords)) throw std::logic_error(std::string("the engine never says: ") + text);
+  DeviceError error;
+  error.status = words->status;
+  error.domain = words->domain;
+  error.code = words->code;
+  error.text = text;
+  error.detail = placed(pos, detail);
+  error.pos = pos;
+  return error;
+}
+
+void invalid_program(SourcePos pos, const std::string &detail) { throw engine_error(kParserError, pos, detail); }
+
+ane_status report_failure(const DeviceError &failure, ane_error *error) {
+  ane_fail_as(error, failure.status, failure.domain.c_str(), failure.code, failure.text.c_str(), "%s",
+              failure.detail.c_str());
+  if (error) {
+    strncpy(error->rule, failure.rule.c_str(), sizeof error->rule - 1);
+    error->line = failure.pos.line;
+    error->column = failure.pos.column;
+  }
+  return failure.status;
 }
 
 void unsupported(SourcePos pos, const std::string &detail) {
@@ -52,19 +78,6 @@ void unsupported(SourcePos pos, const std::string &detail) {
   error.status = ANE_COMPILE_FAILED;
   error.detail = placed(pos, detail);
   error.pos = pos;
-  throw error;
-}
-
-void evaluation_failed(unsigned status, unsigned status_type, const std::string &detail, const std::string &rule) {
-  DeviceError error;
-  error.status = ANE_EVAL_FAILED;
-  error.domain = kEngineDomain;
-  error.code = status == kTimeoutStatus ? kTimeoutCode : kInferenceCode;
-  error.text =
-      format("ANEProgramProcessRequestDirect() Failed with status=0x%x : statusType=0x%x : Program Inference error",
-             status, status_type);
-  error.detail = detail;
-  error.rule = rule;
   throw error;
 }
 

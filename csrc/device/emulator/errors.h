@@ -1,14 +1,26 @@
-// Failures inside the emulator are exceptions; the C boundary (backend.cpp) turns them into an ane_error.
+// Failures inside the emulator are exceptions; functions of the C interface run in `emulated`, which turns them into an
+// ane_error.
 #ifndef ANETRAIN_EMULATOR_ERRORS_H
 #define ANETRAIN_EMULATOR_ERRORS_H
 
 #include <exception>
 #include <string>
 
-#include "../ane.h"
+#include "../error.h"
 #include "types.h"
 
 namespace ane {
+
+// What stands against a rule, as the parts of a sentence: "<subject>: <value>; expected <limit>: <remedy>".
+struct Breach {
+  SourcePos pos;
+  std::string subject;  // "input 'x'", "conv 'y'", "the program"
+  std::string value;    // what was found
+  std::string limit;    // what the rule allows
+  std::string remedy;   // what to do; "" where that is plain
+
+  std::string text() const;
+};
 
 struct DeviceError : std::exception {
   ane_status status = ANE_COMPILE_FAILED;
@@ -17,21 +29,44 @@ struct DeviceError : std::exception {
   std::string text;    // the hardware's text
   std::string detail;  // ours, for people
   std::string rule;    // profile rule, or ""
+  Breach breach;       // of that rule
   SourcePos pos;
   const char *what() const noexcept override { return detail.c_str(); }
 };
 
-// What the compiler says of a program it refuses (ANE_FACTS 1.11). `kind`: "InvalidMILProgram" (parser and validator),
-// "CompilationFailure" (parsed, could not lower), "" (the back end gave no reason).
-[[noreturn]] void refuse(const std::string &kind, SourcePos pos, const std::string &detail,
-                         const std::string &rule = "");
-[[noreturn]] void invalid_program(SourcePos pos, const std::string &detail, const std::string &rule = "");
+// The engine's own words (ANE_FACTS 1.11): its compiler, its loader, its evaluation.
+inline constexpr const char *kBackEndError = "_ANECompiler : ANECCompile() FAILED : err=()";  // gives no reason
+inline constexpr const char *kParserError = "_ANECompiler : ANECCompile() FAILED : err=(InvalidMILProgram)";
+inline constexpr const char *kLoweringError = "_ANECompiler : ANECCompile() FAILED : err=(CompilationFailure)";
+inline constexpr const char *kCreateError = "Program creation failure";
+inline constexpr const char *kLoadError = "Program load failure (0x20004)";
+inline constexpr const char *kInferenceError =
+    "ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9 : Program Inference error";
+
+// The failure with these words, which are one of the above: status, domain and code follow from them.
+DeviceError engine_error(const char *text, SourcePos pos, const std::string &detail);
+// A program whose text or blobs are wrong.
+[[noreturn]] void invalid_program(SourcePos pos, const std::string &detail);
 // A program that the engine may take but ane.h has no way to run: the error holds no words of the engine.
 [[noreturn]] void unsupported(SourcePos pos, const std::string &detail);
-// An evaluation that fails as "ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9 : ..."
-[[noreturn]] void evaluation_failed(unsigned status, unsigned status_type, const std::string &detail,
-                                    const std::string &rule = "");
 
+ane_status report_failure(const DeviceError &failure, ane_error *error);
+
+template <class Body>
+ane_status emulated(ane_error *error, Body &&body, const Task &task = kAnyTask) {
+  return guarded(
+      error,
+      [&]() -> ane_status {
+        try {
+          return body();
+        } catch (const DeviceError &failure) {
+          return report_failure(failure, error);
+        }
+      },
+      task);
+}
+
+std::string placed(SourcePos pos, const std::string &detail);  // "line 3, column 7: ..."
 std::string format(const char *pattern, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace ane

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "../ane.h"
 #include "ir.h"
 
 namespace ane {
@@ -15,6 +16,7 @@ struct BlobView {
   size_t bytes;
 };
 using BlobFiles = std::map<std::string, BlobView>;  // MIL path -> whole file
+BlobFiles blob_files(const ane_blob *blobs, size_t count);
 
 // Parses, resolves names, folds constants (consts, BLOBFILE, constexpr_*), fills defaults, infers and compares types,
 // removes dead nodes. Throws DeviceError with the place and the reason; never crashes on any input.

@@ -107,6 +107,13 @@ Profile Profile::load(const std::string &name_or_path) {
   return profile;
 }
 
+Profile Profile::chosen_by(const ane_options &options) {
+  Profile profile = load(options.profile && *options.profile ? options.profile : "m4");
+  if (options.fp32) profile.relax_for_fp32();
+  if (options.rules) profile.apply_switches(options.rules);
+  return profile;
+}
+
 void Profile::read(const std::string &text, const std::string &origin, int depth) {
   std::istringstream lines(text);
   std::string line;

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -15,7 +16,7 @@ namespace ane {
 
 // When a rule acts.
 enum class Stage : uint8_t {
-  Compile,   // looks at the checked graph; breaks it by refuse(kind, ...)
+  Compile,   // looks at the checked graph; refuses it
   Load,      // limits on what is loaded
   Evaluate,  // breaks an evaluation
   Numerics,  // changes values: read by executors
@@ -33,6 +34,7 @@ struct RuleSpec {
 
 const std::vector<RuleSpec> &all_rules();
 const RuleSpec *find_rule(const std::string &name);
+const char *stage_name(Stage stage);  // "compile"
 
 // A profile: `key = value` lines (see profiles/README.md). Off rules have value 0; a plain switch that is on has 1.
 class Profile {
@@ -40,6 +42,8 @@ class Profile {
   // A built-in name or a path; throws DeviceError (ANE_BAD_ARGUMENT) that lists the known names.
   static Profile load(const std::string &name_or_path);
   static std::vector<std::string> builtin_names();
+  // With the options' switches; "m4" where they name none.
+  static Profile chosen_by(const ane_options &options);
   // "name=on,other=off,third=12"
   void apply_switches(const std::string &switches);
   // For a device opened with `fp32`: rules about fp16's types and arithmetic do not apply there and are switched off.
@@ -61,8 +65,14 @@ class Profile {
 // "name", "chip", "architecture", "sub_type", "cores", "engines", "dialect": every profile has them all.
 const std::vector<std::string> &profile_fields();
 
-// All Compile-stage rules of the profile, over a checked graph. With allow_unproven the evidence rule only warns.
+// The rules of a profile at work on a checked graph, one stage each: `report_...` hands every breach to `report`, in the
+// order of the catalogue; `check_...` fails by the first, as the engine does.
+using Report = std::function<void(const RuleSpec &rule, const Breach &breach)>;
+[[noreturn]] void fail_by(const RuleSpec &rule, const Breach &breach);
+
+// With allow_unproven the evidence rule only warns.
 void check_rules(const Graph &graph, const Profile &profile, bool allow_unproven, std::vector<std::string> *warnings);
+void report_rules(const Graph &graph, const Profile &profile, const Report &report);
 
 // Load-stage rules, asked before a checked program is loaded. Counts are of this process and leave this program out.
 struct LoadState {
@@ -71,6 +81,7 @@ struct LoadState {
   uint64_t live_weight_bytes = 0;  // baked into the programs that are loaded now
 };
 void check_load(const Graph &graph, const Profile &profile, const LoadState &state);
+void report_load(const Graph &graph, const Profile &profile, const LoadState &state, const Report &report);
 uint64_t baked_weight_bytes(const Graph &graph);
 
 // Evaluate-stage rules, asked before an evaluation when profile.any_on(Stage::Evaluate). `poisoned` lives as long as
@@ -80,6 +91,10 @@ struct SurfaceSizes {
 };
 void check_evaluation(const Graph &graph, const Profile &profile, const SurfaceSizes &surfaces,
                       std::atomic<bool> &poisoned);
+void report_evaluation(const Graph &graph, const Profile &profile, const SurfaceSizes &surfaces, const Report &report);
+
+// What rules that change values are sure to touch, or can be seen to: the place, not the values.
+void report_numerics(const Graph &graph, const Profile &profile, const Report &report);
 
 }  // namespace ane
 #endif

@@ -10,16 +10,6 @@ namespace ane {
 
 namespace {
 
-const char *stage_name(Stage stage) {
-  switch (stage) {
-    case Stage::Compile: return "compile";
-    case Stage::Load: return "load";
-    case Stage::Evaluate: return "evaluate";
-    case Stage::Numerics: return "numerics";
-  }
-  return "";
-}
-
 const std::vector<const std::vector<CompileRule> *> &compile_groups() {
   static const std::vector<const std::vector<CompileRule> *> groups = {&border_rules(), &limit_rules(),
                                                                        &operation_rules()};
@@ -41,17 +31,15 @@ std::string unproven(const NodeView &node) {
   return "";
 }
 
-void check_evidence(const Graph &graph, bool allow_unproven, std::vector<std::string> *warnings) {
-  const RuleCheck check(kEvidenceRule, 1, graph);
-  std::set<std::string> warned;
-  const auto judge = [&](SourcePos pos, const std::string &reason) {
-    if (reason.empty()) return;
-    if (!allow_unproven) check.broken(pos, reason + "; use proven operations, or open the device with allow_unproven");
-    if (warnings && warned.insert(reason).second) warnings->push_back(reason);
+void check_evidence(const RuleCheck &check) {
+  const auto judge = [&](SourcePos pos, const std::string &subject, const std::string &reason) {
+    if (!reason.empty())
+      check.broken({pos, subject, reason, "proven operations", "or open the device with allow_unproven"});
   };
-  for (const Node &node : graph.nodes) judge(node.pos, unproven(NodeView(graph, node)));
-  for (const Value &value : graph.values)
-    if (value.made_by != OpKind::Const) judge(value.pos, unproven(spec_of(value.made_by)));
+  for (const Node &node : check.graph.nodes)
+    judge(node.pos, subject_of(check.graph, node), unproven(NodeView(check.graph, node)));
+  for (const Value &value : check.graph.values)
+    if (value.made_by != OpKind::Const) judge(value.pos, subject_of(value), unproven(spec_of(value.made_by)));
 }
 
 }  // namespace
@@ -74,10 +62,29 @@ const RuleSpec kBlobMetadataRule = {
     1,
     kParserError};
 
-void RuleCheck::broken(SourcePos pos, const std::string &detail) const {
-  const std::string words = rule_.error;
-  const size_t open = words.find("err=(") + 5;
-  refuse(words.substr(open, words.size() - open - 1), pos, detail, rule_.name);
+std::string subject_of(const Graph &graph, const Node &node) {
+  return format("%s '%s'", node.spec->name, graph.values[node.outputs[0]].name.c_str());
+}
+
+std::string subject_of(const Value &constant) {
+  return format("constant '%s' of '%s'", constant.name.c_str(), spec_of(constant.made_by).name);
+}
+
+void fail_by(const RuleSpec &rule, const Breach &breach) {
+  DeviceError error = engine_error(rule.error, breach.pos, breach.text());
+  error.rule = rule.name;
+  error.breach = breach;
+  throw error;
+}
+
+const char *stage_name(Stage stage) {
+  switch (stage) {
+    case Stage::Compile: return "compile";
+    case Stage::Load: return "load";
+    case Stage::Evaluate: return "evaluate";
+    case Stage::Numerics: return "numerics";
+  }
+  return "";
 }
 
 const std::vector<RuleSpec> &all_rules() {
@@ -102,11 +109,21 @@ const RuleSpec *find_rule(const std::string &name) {
   return found == by_name.end() ? nullptr : found->second;
 }
 
-void check_rules(const Graph &graph, const Profile &profile, bool allow_unproven, std::vector<std::string> *warnings) {
+void report_rules(const Graph &graph, const Profile &profile, const Report &report) {
+  const auto when_on = [&](const RuleSpec &rule, void (*check)(const RuleCheck &)) {
+    if (profile.on(rule.name)) check(RuleCheck(rule, profile.value(rule.name), graph, report));
+  };
   for (const auto *group : compile_groups())
-    for (const CompileRule &rule : *group)
-      if (profile.on(rule.spec.name)) rule.check(RuleCheck(rule.spec, profile.value(rule.spec.name), graph));
-  if (profile.on(kEvidenceRule.name)) check_evidence(graph, allow_unproven, warnings);
+    for (const CompileRule &rule : *group) when_on(rule.spec, rule.check);
+  when_on(kEvidenceRule, check_evidence);
+}
+
+void check_rules(const Graph &graph, const Profile &profile, bool allow_unproven, std::vector<std::string> *warnings) {
+  std::set<std::string> warned;
+  report_rules(graph, profile, [&](const RuleSpec &rule, const Breach &breach) {
+    if (!allow_unproven || &rule != &kEvidenceRule) fail_by(rule, breach);
+    if (warnings && warned.insert(breach.value).second) warnings->push_back(breach.value);
+  });
 }
 
 }  // namespace ane

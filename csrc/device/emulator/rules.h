@@ -2,35 +2,40 @@
 #ifndef ANETRAIN_EMULATOR_RULES_H
 #define ANETRAIN_EMULATOR_RULES_H
 
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "profile.h"
 
 namespace ane {
 
+std::string subject_of(const Graph &graph, const Node &node);  // "conv 'y'"
+std::string subject_of(const Value &constant);                 // "constant 'w' of 'constexpr_lut_to_dense'"
+
 // One rule at work on one program.
 class RuleCheck {
  public:
-  RuleCheck(const RuleSpec &rule, double number, const Graph &graph) : number(number), graph(graph), rule_(rule) {}
+  RuleCheck(const RuleSpec &rule, double number, const Graph &graph, const Report &report)
+      : number(number), graph(graph), rule_(rule), report_(report) {}
 
   const double number;
   const Graph &graph;
-  // Refuses the program with the words of the rule; `detail` says what was found, what is expected and what to do.
-  [[noreturn]] void broken(SourcePos pos, const std::string &detail) const;
+  // May return: the check then goes on to the next place.
+  void broken(const Breach &breach) const { report_(rule_, breach); }
+  void broken(const Node &node, std::string value, std::string limit, std::string remedy = "") const {
+    broken({node.pos, subject_of(graph, node), std::move(value), std::move(limit), std::move(remedy)});
+  }
 
  private:
   const RuleSpec &rule_;
+  const Report &report_;
 };
 
 struct CompileRule {
   RuleSpec spec;
   void (*check)(const RuleCheck &check);
 };
-
-// How a compile error reads: the `error` of a Compile rule.
-inline constexpr const char *kBackEndError = "_ANECompiler : ANECCompile() FAILED : err=()";
-inline constexpr const char *kParserError = "_ANECompiler : ANECCompile() FAILED : err=(InvalidMILProgram)";
-inline constexpr const char *kLoweringError = "_ANECompiler : ANECCompile() FAILED : err=(CompilationFailure)";
 
 const std::vector<CompileRule> &border_rules();     // rules_border.cpp: what a program's inputs and outputs may be
 const std::vector<CompileRule> &limit_rules();      // rules_limits.cpp: sizes and counts
@@ -39,7 +44,7 @@ const std::vector<RuleSpec> &load_rules();          // rules_load.cpp
 const std::vector<RuleSpec> &evaluate_rules();      // rules_evaluate.cpp
 const std::vector<RuleSpec> &numerics_rules();      // rules_numerics.cpp
 
-// The rule `evidence` is checked by check_rules itself, because it may warn instead.
+// The rule `evidence`: a caller may let it pass with a warning.
 extern const RuleSpec kEvidenceRule;
 // The rule `blob-metadata` is checked where blobs are read (FrontendOptions::strict_blobs).
 extern const RuleSpec kBlobMetadataRule;

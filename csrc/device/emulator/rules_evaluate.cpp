@@ -8,48 +8,58 @@ namespace ane {
 
 namespace {
 
-constexpr const char *kInferenceError =
-    "ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9 : Program Inference error";
-
 RuleSpec evaluation(const char *name, const char *summary, const char *source, const char *unit = "",
                     double number = 1) {
   return {name, summary, source, Stage::Evaluate, unit, number, kInferenceError};
 }
 
-[[noreturn]] void broken(const char *rule, const std::string &detail) { evaluation_failed(0x1d, 0x9, detail, rule); }
-
-void check_softmax_length(const Graph &graph) {
-  for (const Node &node : graph.nodes) {
+void check_softmax_length(const RuleCheck &check) {
+  for (const Node &node : check.graph.nodes) {
     if (node.spec->kind != OpKind::Softmax) continue;
-    const NodeView view(graph, node);
+    const NodeView view(check.graph, node);
     const Shape &shape = view.shape("x");
     const int64_t length = shape[view.axis("axis", static_cast<int>(shape.size()))];
     if ((length & (length - 1)) != 0)
-      broken("softmax-power-of-two",
-             format("softmax '%s' runs over %lld elements; expected a power of two: pad the axis", node.label.c_str(),
-                    static_cast<long long>(length)));
+      check.broken(node, format("it runs over %lld elements", static_cast<long long>(length)), "a power of two",
+                   "pad the axis");
   }
 }
 
-void check_uniform(const char *rule, const char *side, const std::vector<size_t> &bytes) {
+void check_uniform(const RuleCheck &check, const char *side, const std::vector<size_t> &bytes) {
   if (std::set<size_t>(bytes.begin(), bytes.end()).size() > 1)
-    broken(rule, format("%s surfaces hold %zu to %zu bytes; expected one size: make all as large as the largest", side,
-                        *std::min_element(bytes.begin(), bytes.end()), *std::max_element(bytes.begin(), bytes.end())));
+    check.broken({{},
+                  format("the %s surfaces", side),
+                  format("%zu to %zu bytes", *std::min_element(bytes.begin(), bytes.end()),
+                         *std::max_element(bytes.begin(), bytes.end())),
+                  "one size",
+                  "make all as large as the largest"});
 }
 
-void check_minimum(const SurfaceSizes &surfaces, double minimum) {
+void check_minimum(const RuleCheck &check, const SurfaceSizes &surfaces) {
   for (const auto *side : {&surfaces.inputs, &surfaces.outputs})
     for (size_t bytes : *side)
-      if (static_cast<double>(bytes) < minimum)
-        broken("minimum-surface", format("a surface holds %zu bytes; expected at least %.0f", bytes, minimum));
+      if (static_cast<double>(bytes) < check.number)
+        check.broken({{}, "a surface", format("%zu bytes", bytes), format("at least %.0f", check.number), "enlarge it"});
 }
 
-void check_tile(const Graph &graph, std::atomic<bool> &poisoned) {
-  for (const Node &node : graph.nodes)
-    if (node.spec->kind == OpKind::Tile) {
-      poisoned = true;
-      broken("tile-poison", "the program holds a tile; from now on every evaluation of this process fails. Use concat");
-    }
+void check_tile(const RuleCheck &check) {
+  for (const Node &node : check.graph.nodes)
+    if (node.spec->kind == OpKind::Tile)
+      check.broken(node, "from now on every evaluation of this process fails", "another operation", "use concat");
+}
+
+void check_inputs(const RuleCheck &check) {
+  if (check.graph.inputs.size() > 1)
+    check.broken({{}, "the program", format("%zu inputs", check.graph.inputs.size()), "one", "pack them"});
+}
+
+void check_outputs(const RuleCheck &check) {
+  if (static_cast<double>(check.graph.outputs.size()) > check.number)
+    check.broken({{},
+                  "the program",
+                  format("%zu outputs", check.graph.outputs.size()),
+                  format("at most %.0f", check.number),
+                  "concatenate them"});
 }
 
 }  // namespace
@@ -74,19 +84,29 @@ const std::vector<RuleSpec> &evaluate_rules() {
   return rules;
 }
 
+void report_evaluation(const Graph &graph, const Profile &profile, const SurfaceSizes &surfaces,
+                       const Report &report) {
+  const auto when_on = [&](const char *name, auto check, const auto &...more) {
+    if (profile.on(name)) check(RuleCheck(*find_rule(name), profile.value(name), graph, report), more...);
+  };
+  when_on("tile-poison", check_tile);
+  when_on("softmax-power-of-two", check_softmax_length);
+  when_on("input-surface-uniform", check_uniform, "input", surfaces.inputs);
+  when_on("output-surface-uniform", check_uniform, "output", surfaces.outputs);
+  when_on("minimum-surface", check_minimum, surfaces);
+  when_on("single-input", check_inputs);
+  when_on("output-count", check_outputs);
+}
+
 void check_evaluation(const Graph &graph, const Profile &profile, const SurfaceSizes &surfaces,
                       std::atomic<bool> &poisoned) {
-  if (poisoned) broken("tile-poison", "an earlier evaluation of a tile poisoned this process: start a new one");
-  if (profile.on("tile-poison")) check_tile(graph, poisoned);
-  if (profile.on("softmax-power-of-two")) check_softmax_length(graph);
-  if (profile.on("input-surface-uniform")) check_uniform("input-surface-uniform", "input", surfaces.inputs);
-  if (profile.on("output-surface-uniform")) check_uniform("output-surface-uniform", "output", surfaces.outputs);
-  if (profile.on("minimum-surface")) check_minimum(surfaces, profile.value("minimum-surface"));
-  if (profile.on("single-input") && graph.inputs.size() > 1)
-    broken("single-input", format("the program has %zu inputs; expected one: pack them", graph.inputs.size()));
-  if (profile.on("output-count") && static_cast<double>(graph.outputs.size()) > profile.value("output-count"))
-    broken("output-count", format("the program has %zu outputs; expected at most %.0f: concatenate them",
-                                  graph.outputs.size(), profile.value("output-count")));
+  const RuleSpec &tile = *find_rule("tile-poison");
+  if (poisoned)
+    fail_by(tile, {{}, "this process", "an earlier evaluation of a tile poisoned it", "none", "start a new one"});
+  report_evaluation(graph, profile, surfaces, [&](const RuleSpec &rule, const Breach &breach) {
+    if (&rule == &tile) poisoned = true;
+    fail_by(rule, breach);
+  });
 }
 
 }  // namespace ane

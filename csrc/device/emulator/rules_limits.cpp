@@ -9,6 +9,7 @@ namespace ane {
 namespace {
 
 long long text(int64_t value) { return static_cast<long long>(value); }
+std::string at_most(double limit) { return format("at most %.0f", limit); }
 
 // Every tensor that an operation reads or writes at run time, with the place of the operation.
 template <class Visit>
@@ -26,9 +27,10 @@ void check_axes(const RuleCheck &check, size_t from, size_t to, const char *what
     const Shape &shape = value.type.shape;
     for (size_t axis = from; axis <= to && axis <= shape.size(); ++axis)
       if (static_cast<double>(shape[shape.size() - axis]) > check.number)
-        check.broken(node.pos,
-                     format("'%s' is %s: %lld on %s; the limit is %.0f", value.name.c_str(),
-                            type_text(value.type).c_str(), text(shape[shape.size() - axis]), what, check.number));
+        check.broken({node.pos, "tensor '" + value.name + "'",
+                      format("%lld elements on %s of %s", text(shape[shape.size() - axis]), what,
+                             type_text(value.type).c_str()),
+                      at_most(check.number), "split the axis, or fold it into another one"});
   });
 }
 
@@ -43,8 +45,8 @@ void check_contraction(const RuleCheck &check) {
     const bool transposed = node.spec->kind == OpKind::MatMul && view.boolean("transpose_x") && x.size() > 1;
     const int64_t contraction = x.empty() ? 1 : x[x.size() - (transposed ? 2 : 1)];
     if (static_cast<double>(contraction) > check.number)
-      check.broken(node.pos, format("'%s' contracts over %lld elements; the limit is %.0f: split it and add the parts",
-                                    node.spec->name, text(contraction), check.number));
+      check.broken(node, format("a contraction over %lld elements", text(contraction)), at_most(check.number),
+                   "split it and add the parts");
   }
 }
 
@@ -58,8 +60,8 @@ void check_conv_input_channels(const RuleCheck &check) {
   each_conv(check.graph, [&](const NodeView &conv) {
     const int64_t channels = conv.shape("x")[1];
     if (static_cast<double>(channels) >= check.number)
-      check.broken(conv.node().pos, format("conv has %lld input channels; expected less than %.0f: use matmul",
-                                           text(channels), check.number));
+      check.broken(conv.node(), format("%lld input channels", text(channels)), format("less than %.0f", check.number),
+                   "use matmul");
   });
 }
 
@@ -67,8 +69,8 @@ void check_conv_kernel_width(const RuleCheck &check) {
   each_conv(check.graph, [&](const NodeView &conv) {
     const int64_t width = conv.shape("weight").back();
     if (static_cast<double>(width) > check.number)
-      check.broken(conv.node().pos,
-                   format("conv has a kernel of width %lld; the limit is %.0f", text(width), check.number));
+      check.broken(conv.node(), format("a kernel of width %lld", text(width)), at_most(check.number),
+                   "split the kernel and add the parts");
   });
 }
 
@@ -76,8 +78,8 @@ void check_conv_fixed_channels(const RuleCheck &check) {
   each_conv(check.graph, [&](const NodeView &conv) {
     const int64_t in = conv.shape("x")[1], out = conv.shape("weight")[0];
     if (static_cast<double>(in) != check.number || static_cast<double>(out) != check.number)
-      check.broken(conv.node().pos, format("conv from %lld to %lld channels; only %.0f compile here", text(in),
-                                           text(out), check.number));
+      check.broken(conv.node(), format("%lld input and %lld output channels", text(in), text(out)),
+                   format("%.0f of both", check.number), "use matmul");
   });
 }
 
@@ -95,15 +97,21 @@ void check_blobfile_weights(const RuleCheck &check) {
   const bool scalar = has_inline_scalar(check.graph);
   const double limit = check.number - (scalar ? 1 : 0);
   if (check.graph.blob_reference_count > limit)
-    check.broken({}, format("the program refers to %d BLOBFILE weights; the limit is %.0f%s: split the program",
-                            check.graph.blob_reference_count, limit,
-                            scalar ? " (one less, because it adds, multiplies or raises by a scalar constant)" : ""));
+    check.broken({{},
+                  "the program",
+                  format("%d BLOBFILE weights", check.graph.blob_reference_count),
+                  at_most(limit) +
+                      (scalar ? " (one less, because it adds, multiplies or raises by a scalar constant)" : ""),
+                  "split the program"});
 }
 
 void check_single_blob(const RuleCheck &check) {
   if (check.graph.blob_reference_count > check.graph.blob_file_count)
-    check.broken({}, format("%d weights stand in %d files; expected one file for each weight",
-                            check.graph.blob_reference_count, check.graph.blob_file_count));
+    check.broken({{},
+                  "the program",
+                  format("%d weights in %d files", check.graph.blob_reference_count, check.graph.blob_file_count),
+                  "one file for each weight",
+                  ""});
 }
 
 // A concat of reshaped tensors, or a reshape of a concat, whose rows are very long.
@@ -113,20 +121,21 @@ void check_wide_rows(const RuleCheck &check) {
     const int producer = graph.values[id].producer;
     return producer >= 0 && graph.nodes[producer].spec->kind == kind;
   };
-  const auto is_wide = [&](int id) {
+  const auto row_elements = [&](int id) {
     const Shape &shape = graph.values[id].type.shape;
-    return !shape.empty() && static_cast<double>(shape.back()) > check.number;
+    return shape.empty() ? int64_t{1} : shape.back();
   };
+  const auto is_wide = [&](int id) { return static_cast<double>(row_elements(id)) > check.number; };
   for (const Node &node : graph.nodes) {
     if (node.spec->kind != OpKind::Concat && node.spec->kind != OpKind::Reshape) continue;
     const bool concat = node.spec->kind == OpKind::Concat;
     for (int id : NodeView(graph, node).ids(concat ? "values" : "x")) {
       if (!made_by(id, concat ? OpKind::Reshape : OpKind::Concat)) continue;
       if (is_wide(id) || is_wide(node.outputs[0]))
-        check.broken(node.pos,
-                     format("a reshape meets a concat on rows of more than %.0f elements (%s): this crashes the "
-                            "compiler. Put the elements on other axes",
-                            check.number, type_text(graph.values[node.outputs[0]].type).c_str()));
+        check.broken(node,
+                     format("a reshape meets a concat on rows of %lld elements",
+                            text(std::max(row_elements(id), row_elements(node.outputs[0])))),
+                     at_most(check.number), "put the elements on other axes: this crashes the compiler");
     }
   }
 }

@@ -5,24 +5,7 @@
 
 namespace ane {
 
-namespace {
-
-// The codes are known, their words only in part (ANE_FACTS 1.11).
-constexpr const char *kLoadError = "Program load failure (0x20004)";
-constexpr const char *kCreateError = "Program creation failure";
-
-[[noreturn]] void broken(const char *rule, int64_t code, const std::string &detail) {
-  DeviceError error;
-  error.status = ANE_COMPILE_FAILED;
-  error.domain = "com.apple.appleneuralengine";
-  error.code = code;
-  error.text = find_rule(rule)->error;
-  error.detail = detail;
-  error.rule = rule;
-  throw error;
-}
-
-}  // namespace
+static unsigned long long text(uint64_t count) { return count; }
 
 const std::vector<RuleSpec> &load_rules() {
   static const std::vector<RuleSpec> rules = {
@@ -52,33 +35,29 @@ uint64_t baked_weight_bytes(const Graph &graph) {
   return bytes;
 }
 
-void check_load(const Graph &graph, const Profile &profile, const LoadState &state) {
-  const auto limit = [&](const char *rule) { return static_cast<uint64_t>(profile.value(rule)); };
-  const auto exceeds = [&](const char *rule, uint64_t count) { return profile.on(rule) && count > limit(rule); };
-
-  if (exceeds("lifetime-compile-limit", state.lifetime_compiles + 1))
-    refuse("", {},
-           format("this process has compiled %llu programs; the limit is %llu. Save and start a new process",
-                  static_cast<unsigned long long>(state.lifetime_compiles),
-                  static_cast<unsigned long long>(limit("lifetime-compile-limit"))),
-           "lifetime-compile-limit");
-  if (exceeds("live-program-limit", state.live_programs + 1))
-    broken("live-program-limit", 4,
-           format("%llu programs are loaded; the limit is %llu. Unload and release one first",
-                  static_cast<unsigned long long>(state.live_programs),
-                  static_cast<unsigned long long>(limit("live-program-limit"))));
+void report_load(const Graph &graph, const Profile &profile, const LoadState &state, const Report &report) {
+  const auto judge = [&](const char *rule, const char *subject, uint64_t count, const std::string &value,
+                         const char *remedy) {
+    const auto limit = static_cast<uint64_t>(profile.value(rule));
+    if (!profile.on(rule) || count <= limit) return;
+    report(*find_rule(rule), {{}, subject, value, format("at most %llu", text(limit)), remedy});
+  };
   const uint64_t bytes = baked_weight_bytes(graph);
-  if (exceeds("program-weight-bytes", bytes))
-    broken(
-        "program-weight-bytes", 6,
-        format("the program bakes in %llu bytes of weights; the limit is %llu. Split it, or make weights inputs",
-               static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(limit("program-weight-bytes"))));
-  if (exceeds("weight-window-bytes", state.live_weight_bytes + bytes))
-    broken(
-        "weight-window-bytes", 6,
-        format("%llu bytes of weights are loaded and the program adds %llu; the limit is %llu. Unload a program first",
-               static_cast<unsigned long long>(state.live_weight_bytes), static_cast<unsigned long long>(bytes),
-               static_cast<unsigned long long>(limit("weight-window-bytes"))));
+  judge("lifetime-compile-limit", "this process", state.lifetime_compiles + 1,
+        format("%llu programs compiled before this one", text(state.lifetime_compiles)),
+        "save and start a new process");
+  judge("live-program-limit", "this process", state.live_programs + 1,
+        format("%llu programs loaded before this one", text(state.live_programs)), "unload and release one first");
+  judge("program-weight-bytes", "the program", bytes, format("%llu bytes of weights are baked in", text(bytes)),
+        "split it, or make weights inputs");
+  judge("weight-window-bytes", "all loaded programs", state.live_weight_bytes + bytes,
+        format("%llu bytes of weights, %llu of them of this program", text(state.live_weight_bytes + bytes),
+               text(bytes)),
+        "unload a program first");
+}
+
+void check_load(const Graph &graph, const Profile &profile, const LoadState &state) {
+  report_load(graph, profile, state, fail_by);
 }
 
 }  // namespace ane

@@ -1,6 +1,10 @@
 // Rules that change values. Executors read them with profile.value("name"); beside each: what its number means and who
 // acts on it. "all": every executor. "audit": only the audit executor, which imitates the engine's arithmetic.
 // "back end": backend.cpp.
+#include <cmath>
+
+#include "border.h"
+#include "reference.h"
 #include "rules.h"
 
 namespace ane {
@@ -9,6 +13,46 @@ namespace {
 
 RuleSpec numerics(const char *name, const char *summary, const char *source, const char *unit = "", double number = 1) {
   return {name, summary, source, Stage::Numerics, unit, number, ""};
+}
+
+void check_masks(const RuleCheck &check, const Profile &) {
+  for (const Node &node : check.graph.nodes)
+    if (node.spec->kind == OpKind::ScaledDotProductAttention && NodeView(check.graph, node).has("attn_mask"))
+      check.broken(node, "its attn_mask is not applied", "no attn_mask", "use matmul, add, softmax, matmul");
+}
+
+void check_width_slices(const RuleCheck &check, const Profile &profile) {
+  for (const Node &node : check.graph.nodes)
+    if (std::isfinite(width_slice_limit(NodeView(check.graph, node), profile)))
+      check.broken(node, "it slices the width at an offset", format("magnitudes of at most %.0f", check.number),
+                   "larger ones become infinity: slice another axis");
+}
+
+void check_narrow_rows(const RuleCheck &check, const Profile &) {
+  for (const bool output : {false, true}) {
+    const std::vector<int> &ids = output ? check.graph.outputs : check.graph.inputs;
+    for (const Port &port : device_ports(check.graph, ids))
+      if (port.is_padded())
+        check.broken({check.graph.values[ids[port.declared]].pos,
+                      format("%s '%s'", output ? "output" : "input", port.port.name),
+                      format("rows of %zu bytes, which are read densely", port.row_bytes), "a multiple of 64",
+                      "pad the width"});
+  }
+}
+
+// Training programs keep to this, well inside of where a narrow sum stays exact.
+constexpr int64_t kLongestNarrowSum = 64;
+
+void check_long_sums(const RuleCheck &check, const Profile &) {
+  for (const Node &node : check.graph.nodes) {
+    if (node.spec->kind != OpKind::ReduceSum && node.spec->kind != OpKind::ReduceMean) continue;
+    const NodeView view(check.graph, node);
+    const int64_t outputs = element_count(view.output_type().shape);
+    const int64_t terms = outputs ? element_count(view.shape("x")) / outputs : 0;
+    if (terms > kLongestNarrowSum)
+      check.broken(node, format("it adds %lld terms in fp16", static_cast<long long>(terms)),
+                   format("at most %lld", static_cast<long long>(kLongestNarrowSum)), "use a matmul with ones");
+  }
 }
 
 }  // namespace
@@ -65,6 +109,16 @@ const std::vector<RuleSpec> &numerics_rules() {
       numerics("invalid-gives-zero", "inf - inf, 0 * inf and sqrt(-1) give 0 instead of NaN", "ANE_FACTS 6: AF, AG"),
   };
   return rules;
+}
+
+void report_numerics(const Graph &graph, const Profile &profile, const Report &report) {
+  const auto when_on = [&](const char *name, auto check) {
+    if (profile.on(name)) check(RuleCheck(*find_rule(name), profile.value(name), graph, report), profile);
+  };
+  when_on("sdpa-mask-ignored", check_masks);
+  when_on("width-slice-saturation", check_width_slices);
+  when_on("oversize-dense-read", check_narrow_rows);
+  when_on("narrow-reduce-sum", check_long_sums);
 }
 
 }  // namespace ane

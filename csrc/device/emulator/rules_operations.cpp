@@ -51,13 +51,13 @@ void each(const RuleCheck &check, OpKind kind, Visit visit) {
 template <OpKind kind>
 void refuse_operation(const RuleCheck &check) {
   each(check, kind, [&](const NodeView &node) {
-    check.broken(node.node().pos, format("'%s' is not accepted by this chip's compiler", node.node().spec->name));
+    check.broken(node.node(), "this chip's compiler refuses it", "another operation");
   });
 }
 
 void check_conv_bias(const RuleCheck &check) {
   each(check, OpKind::Conv, [&](const NodeView &conv) {
-    if (conv.has("bias")) check.broken(conv.node().pos, "conv has a 'bias'; expected none: add it in a separate add");
+    if (conv.has("bias")) check.broken(conv.node(), "it has a 'bias'", "none", "add it in a separate add");
   });
 }
 
@@ -65,9 +65,9 @@ void check_runtime_conv_batch(const RuleCheck &check) {
   each(check, OpKind::Conv, [&](const NodeView &conv) {
     const int64_t batch = conv.shape("x")[0];
     if (!conv.is_constant("weight") && batch > 1)
-      check.broken(conv.node().pos, format("conv with a weight computed at run time has batch %lld; expected 1: this "
-                                           "crashes the compile service",
-                                           static_cast<long long>(batch)));
+      check.broken(conv.node(),
+                   format("batch %lld with a weight computed at run time", static_cast<long long>(batch)), "batch 1",
+                   "put the batch on the width; this crashes the compile service");
   });
 }
 
@@ -87,8 +87,7 @@ void check_zero_product(const RuleCheck &check) {
   each(check, OpKind::Mul, [&](const NodeView &node) {
     const int x = node.id("x"), y = node.id("y");
     if ((is_reduced(x) && is_zero(y)) || (is_reduced(y) && is_zero(x)))
-      check.broken(node.node().pos,
-                   "a reduction is multiplied by the constant 0; expected anything else: use a tensor");
+      check.broken(node.node(), "a reduction times the constant 0", "anything else", "use a tensor");
   });
 }
 
@@ -99,10 +98,10 @@ void check_square_fusion(const RuleCheck &check) {
     const Node *source = producer(check.graph, view.id("x"));
     const Shape &shape = view.shape("x");
     if (source && source->spec->kind == OpKind::Square && !shape.empty() && shape.back() % 128 > 64)
-      check.broken(node.pos, format("'%s' of a square at width %lld, which is %lld mod 128; expected at most 64: write "
-                                    "mul(x, x) for the square",
-                                    node.spec->name, static_cast<long long>(shape.back()),
-                                    static_cast<long long>(shape.back() % 128)));
+      check.broken(node,
+                   format("an activation of a square at width %lld, which is %lld mod 128",
+                          static_cast<long long>(shape.back()), static_cast<long long>(shape.back() % 128)),
+                   "at most 64", "write mul(x, x) for the square");
   }
 }
 
@@ -140,9 +139,9 @@ void check_width_rope(const RuleCheck &check) {
     if (!concatenates_width(concat)) return;
     for (int id : concat.ids("values"))
       if (sliced[id])
-        check.broken(concat.node().pos,
-                     "a tensor is reshaped, sliced and concatenated along the width, as an interleaved "
-                     "RoPE does; expected another axis, or a matmul with a permutation matrix");
+        check.broken(concat.node(),
+                     "a tensor is reshaped, sliced and concatenated along the width, as an interleaved RoPE does",
+                     "another axis, or a matmul with a permutation matrix");
   });
 }
 
@@ -152,9 +151,8 @@ void check_width_slice_concat(const RuleCheck &check) {
     int sliced = 0;
     for (int id : concat.ids("values")) sliced += width_slice_begin(graph, producer(graph, id)) > 0;
     if (sliced > 1)
-      check.broken(concat.node().pos, format("%d width slices at an offset meet in a concat: the hardware gives wrong "
-                                             "elements without an error; expected at most one",
-                                             sliced));
+      check.broken(concat.node(), format("%d width slices at an offset meet here", sliced), "at most one",
+                   "slice another axis: the hardware gives wrong elements without an error");
   });
 }
 
@@ -162,7 +160,7 @@ void check_topk(const RuleCheck &check) {
   each(check, OpKind::TopK, [&](const NodeView &topk) {
     const int64_t k = topk.integer("k");
     if (k == 3 || k == 4)
-      check.broken(topk.node().pos, format("topk with k = %lld; expected another k", static_cast<long long>(k)));
+      check.broken(topk.node(), format("k = %lld", static_cast<long long>(k)), "another k");
   });
 }
 
@@ -185,9 +183,9 @@ void check_slice_of_input(const RuleCheck &check) {
   each(check, OpKind::SliceByIndex, [&](const NodeView &slice) {
     const Value &x = slice.value("x");
     if (x.producer < 0 && !x.constant)
-      check.broken(slice.node().pos, format("slice_by_index of input '%s' in a program with conv and softmax; expected "
-                                            "slice_by_size, or separate inputs",
-                                            x.name.c_str()));
+      check.broken(slice.node(),
+                   format("it slices input '%s' in a program with conv and softmax", x.name.c_str()),
+                   "slice_by_size, or separate inputs");
   });
 }
 
@@ -196,8 +194,7 @@ void check_fp32_compute(const RuleCheck &check) {
     if (node.spec->kind == OpKind::Cast) continue;
     const Type &type = check.graph.values[node.outputs[0]].type;
     if (type.dtype == DType::Fp32)
-      check.broken(node.pos, format("'%s' computes in fp32 (%s); expected fp16: only cast touches fp32",
-                                    node.spec->name, type_text(type).c_str()));
+      check.broken(node, "it computes in fp32, " + type_text(type), "fp16", "only cast touches fp32");
   }
 }
 
@@ -211,16 +208,17 @@ void each_compressed_operand(const RuleCheck &check, Visit visit) {
 
 void check_constexpr(const RuleCheck &check) {
   each_compressed_operand(check, [&](const Node &node, const Value &value) {
-    check.broken(node.pos, format("weight '%s' is stored compressed (%s); expected fp16", value.name.c_str(),
-                                  dtype_name(value.stored_as)));
+    check.broken(node, format("weight '%s' is stored compressed, as %s", value.name.c_str(),
+                              dtype_name(value.stored_as)),
+                 "fp16");
   });
 }
 
 void check_constexpr_reshape(const RuleCheck &check) {
   each_compressed_operand(check, [&](const Node &node, const Value &value) {
     if (node.spec->kind == OpKind::Reshape)
-      check.broken(node.pos,
-                   format("compressed weight '%s' is reshaped; expected the shape it is used in", value.name.c_str()));
+      check.broken(node, format("it reshapes the compressed weight '%s'", value.name.c_str()),
+                   "a weight in the shape it is used in");
   });
 }
 
@@ -231,8 +229,7 @@ void check_runtime_matmul(const RuleCheck &check) {
   const std::vector<bool> from_input = made_from(graph, is_input, through);
   each(check, OpKind::MatMul, [&](const NodeView &matmul) {
     if (from_input[matmul.id("x")] && from_input[matmul.id("y")])
-      check.broken(matmul.node().pos,
-                   "both operands of a matmul are inputs of the program; expected a constant weight");
+      check.broken(matmul.node(), "both operands are inputs of the program", "a constant weight");
   });
 }
 
@@ -241,8 +238,9 @@ void check_batch_broadcast(const RuleCheck &check) {
   each(check, OpKind::Mul, [&](const NodeView &node) {
     const Shape &x = node.shape("x"), &y = node.shape("y");
     if (x.size() == 4 && y.size() == 4 && x[0] != y[0])
-      check.broken(node.node().pos, format("mul broadcasts the batch axis, %s with %s; expected equal batches",
-                                           shape_text(x).c_str(), shape_text(y).c_str()));
+      check.broken(node.node(),
+                   format("it broadcasts the batch axis, %s with %s", shape_text(x).c_str(), shape_text(y).c_str()),
+                   "equal batches");
   });
 }
 
