@@ -70,9 +70,7 @@ def switches(rules: Mapping[str, bool | int | float]) -> str:
     return ",".join(f"{name}={setting(text('a rule', name), value)}" for name, value in rules.items())
 
 
-def program(
-    source: str | bytes | ProgramSource, blobs: Mapping[str, Any] | None
-) -> tuple[bytes, dict[str, Any]]:
+def program(source: str | bytes | ProgramSource, blobs: Mapping[str, Any] | None) -> tuple[bytes, dict[str, Any]]:
     """The text as bytes, and its blob files."""
     if isinstance(source, (str, bytes)):
         mil, files = source, blobs or {}

@@ -56,7 +56,7 @@ __all__ = [
 
 _KINDS = {"auto": 0, "ane": 1, "emulator": 2}
 _EXECUTORS = {"fast": 0, "reference": 1, "audit": 2}
-_FAULTS = {"compile": 0, "load": 1, "evaluate": 2, "stall": 3, "clear": 4}
+_FAULTS = {"compile": 0, "load": 1, "evaluate": 2, "stall": 3, "clear": 4, "unload": 5}
 _DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}  # others have numpy's own name
 
 
@@ -312,9 +312,10 @@ class Device:
         return Counters(**self._native.counters())
 
     def inject_fault(self, fault: str, after: int = 0, seconds: float = 0.0) -> None:
-        """For tests: let the ``after``-th compile, load or evaluation from now fail, or stall for ``seconds``.
+        """For tests: let the ``after``-th compile, load, evaluation or unload from now fail, or one stall for
+        ``seconds``.
 
-        ``"compile"``, ``"load"``, ``"evaluate"``, ``"stall"``; ``"clear"`` forgets all of them.
+        ``"compile"``, ``"load"``, ``"evaluate"``, ``"unload"``, ``"stall"``; ``"clear"`` forgets all of them.
         """
         milliseconds = arguments.milliseconds("seconds", seconds)
         self._native.inject_fault(

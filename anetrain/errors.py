@@ -17,6 +17,7 @@ __all__ = [
     "EvalError",
     "Status",
     "SurfaceError",
+    "UnloadError",
 ]
 
 
@@ -30,6 +31,7 @@ class Status(IntEnum):
     SURFACE_ERROR = 4
     UNAVAILABLE = 5
     BAD_ARGUMENT = 6
+    UNLOAD_FAILED = 7
 
 
 class ANEError(Exception):
@@ -91,6 +93,12 @@ class EvalError(ANEError):
     status = Status.EVAL_FAILED
 
 
+class UnloadError(ANEError):
+    """The engine did not give a program's place back. The program is gone all the same: do not unload it again."""
+
+    status = Status.UNLOAD_FAILED
+
+
 class BudgetError(ANEError):
     """Live programs or compiles of this process would pass their budget; nothing was tried."""
 
@@ -116,7 +124,8 @@ class ArgumentError(ANEError, ValueError):
 
 
 _CLASSES: dict[int, type[ANEError]] = {
-    cls.status: cls for cls in (CompileError, EvalError, BudgetError, SurfaceError, DeviceUnavailable, ArgumentError)
+    cls.status: cls
+    for cls in (CompileError, EvalError, BudgetError, SurfaceError, DeviceUnavailable, ArgumentError, UnloadError)
 }
 
 

@@ -6,7 +6,6 @@ python scripts/op_docs.py --check    # fail when it is stale
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -17,6 +16,9 @@ from anetrain.mil.ops import FAMILIES, OPS, Arg, Op
 from anetrain.mil.ops.base import PARAMETER_KINDS, TENSOR_KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+from scripts.generated import write_or_check  # noqa: E402
+
 TARGET = ROOT / "docs" / "ops.md"
 
 INTRODUCTION = """# Ops
@@ -189,20 +191,5 @@ def generate() -> str:
     return "".join(parts)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only compare; exit 1 when the file is stale")
-    args = parser.parse_args()
-    text = generate()
-    if not args.check:
-        TARGET.parent.mkdir(exist_ok=True)
-        TARGET.write_text(text, encoding="utf-8")
-        return 0
-    if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text:
-        return 0
-    print("docs/ops.md is stale: run python scripts/op_docs.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(__doc__, TARGET, generate))

@@ -222,7 +222,7 @@ STEPS = [  # step, the ways in which it can fail, what the error says failed, st
     ("identifier", NO_ERROR, "hexStringIdentifier", abi.COMPILE_FAILED, 1),
     ("compile", ALL, "compileWithQoS:options:error:", abi.COMPILE_FAILED, 3),
     ("load", ALL, "loadWithQoS:options:error:", abi.COMPILE_FAILED, 2),
-    ("unload", ALL, "unloadWithQoS:error:", abi.COMPILE_FAILED, 1),
+    ("unload", ALL, "unloadWithQoS:error:", abi.UNLOAD_FAILED, 1),
     ("surface", ("no",), "IOSurfaceCreate", abi.SURFACE_ERROR, 1),
     ("surface_object", ("no",), "objectWithIOSurface:", abi.SURFACE_ERROR, 1),
     ("surface_object", ("throw",), "building a request", abi.EVAL_FAILED, 1),

@@ -69,6 +69,22 @@ def test_injected_evaluation_failure(device: Device):
     assert device.counters()["failed_evaluations"] == 1
 
 
+def test_an_unload_that_fails_is_an_error_and_the_program_is_gone(device: Device):
+    device.inject(abi.UNLOAD, after=1)
+    device.compile(subtract()).unload()
+    live = device.counters()["live_programs"]
+    program = device.compile(subtract(), label="stuck")
+    with fails(abi.UNLOAD_FAILED, "unload") as caught:
+        program.unload()
+    assert caught.value.label == "stuck"
+    assert device.counters()["live_programs"] == live
+    program.unload()  # done already
+    with fails(abi.BAD_ARGUMENT, "unloaded"):
+        surface = device.surface(BYTES)
+        program.request({"x": surface, "W": surface}, {"z": surface})
+    device.compile(subtract()).unload()
+
+
 def test_faults_can_be_cleared(device: Device):
     request, *_ = bound(device)
     device.inject(abi.EVALUATE)

@@ -354,6 +354,9 @@ def test_injected_faults(device: Device):
         device.inject_fault(fault)
         with pytest.raises(errors.CompileError, match="injected"):
             device.compile(subtract())
+    device.inject_fault("unload")
+    with pytest.raises(errors.UnloadError, match="block 3: an injected fault"):
+        device.compile(subtract(), label="block 3").unload()
     device.inject_fault("stall", seconds=0.05)
     compiled.run(inputs)
     with pytest.raises(errors.ArgumentError, match="'explode'"):

@@ -14,18 +14,9 @@ from anetrain.mil import Graph, Value
 from anetrain.mil.meaning import evaluate
 from anetrain.mil.ops import OPS
 from anetrain.mil.types import dtype
+from tests.format_differences import LEFT_OUT, REQUIRED_BY_THE_ENGINE
 from tests.op_cases import Case, cases
 from tests.support import need
-
-# Arguments that the ANE compiler wants although the format calls them optional (ANE_FACTS 3.3).
-REQUIRED_BY_THE_ENGINE = {
-    ("rsqrt", "epsilon"), ("inverse", "epsilon"), ("log", "epsilon"), ("gelu", "mode"), ("concat", "interleave"),
-}  # fmt: skip
-# Optional arguments of newer opsets that nobody has used on an ANE.
-LEFT_OUT = {
-    ("topk", "sort"), ("topk", "return_indices"), ("topk", "output_indices_dtype"), ("reduce_argmax", "output_dtype"),
-    ("upsample_bilinear", "half_pixel_centers"),
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

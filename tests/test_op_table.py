@@ -19,19 +19,11 @@ from anetrain import device
 from anetrain.errors import CompileError
 from anetrain.mil import Graph, Value
 from anetrain.mil.ops import OPS
+from tests.format_differences import LEFT_OUT, REQUIRED_BY_THE_ENGINE
 from tests.op_cases import Case, cases
 from tests.support import emulator, need
 
 TABLE = device.operation_table()
-# The engine's compiler wants these although the format calls them optional (ANE_FACTS 3.3).
-REQUIRED_BY_THE_ENGINE = {
-    ("rsqrt", "epsilon"), ("inverse", "epsilon"), ("log", "epsilon"), ("gelu", "mode"), ("concat", "interleave"),
-}  # fmt: skip
-# Optional arguments of newer opsets that nobody has used on an ANE.
-LEFT_OUT = {
-    ("topk", "sort"), ("topk", "return_indices"), ("topk", "output_indices_dtype"), ("reduce_argmax", "output_dtype"),
-    ("upsample_bilinear", "half_pixel_centers"),
-}  # fmt: skip
 
 
 def arguments(op: str) -> dict[str, dict[str, Any]]:

@@ -48,10 +48,9 @@ struct Found {  // an ane_finding of one's own
 };
 
 static void keep(void *list, const ane_finding *finding) {
-  static_cast<std::vector<Found> *>(list)->push_back({finding->rule, finding->stage, finding->subject, finding->value,
-                                                      finding->limit, finding->detail, finding->summary,
-                                                      finding->source, finding->advice, finding->line,
-                                                      finding->column});
+  static_cast<std::vector<Found> *>(list)->push_back(
+      {finding->rule, finding->stage, finding->subject, finding->value, finding->limit, finding->detail,
+       finding->summary, finding->source, finding->advice, finding->line, finding->column});
 }
 
 // Findings as dicts, in the order of the check.

@@ -158,7 +158,8 @@ typedef struct {
 /* Compile and load. `label` names the program in errors and reports; it need not be unique. */
 ANE_API ane_status ane_program_create(ane_device *device, const char *mil, size_t mil_bytes, const ane_blob *blobs,
                                       size_t blob_count, const char *label, ane_program **program, ane_error *error);
-/* Unload now (idempotent); later use of the program or of its requests is an error. */
+/* Unload now (idempotent); later use of the program or of its requests is an error. ANE_UNLOAD_FAILED: the program is
+ * unloaded as far as this library goes, and its place counts as free, but the engine may not have given it back. */
 ANE_API ane_status ane_program_unload(ane_program *program, ane_error *error);
 ANE_API void ane_program_release(ane_program *program);
 
@@ -178,8 +179,8 @@ typedef void ane_finding_callback(void *context, const ane_finding *finding); /*
 
 /* What stands against a program under an emulator's profile, found without a device: nothing is counted, loaded or run.
  * Of the options, profile, rules, fp32 and allow_unproven are read; NULL: m4 as it is. `found` gets every breach of
- * every rule, in the order in which the device asks (at most 1000): of compile and load those that a fresh process would
- * meet, of evaluate and numerics what can be seen before anything runs. Text or blobs that cannot be read are one
+ * every rule, in the order in which the device asks (at most 1000): of compile and load those that a fresh process
+ * would meet, of evaluate and numerics what can be seen before anything runs. Text or blobs that cannot be read are one
  * finding, and the last. ANE_OK: the check was done, whatever it found. */
 ANE_API ane_status ane_check(const ane_options *options, const char *mil, size_t mil_bytes, const ane_blob *blobs,
                              size_t blob_count, ane_finding_callback *found, void *context, ane_error *error);
@@ -230,6 +231,7 @@ typedef enum {
   ANE_FAULT_EVALUATE = 2,
   ANE_FAULT_STALL = 3, /* the k-th evaluation from now takes `milliseconds` longer */
   ANE_FAULT_CLEAR = 4, /* forget all faults */
+  ANE_FAULT_UNLOAD = 5,
 } ane_fault;
 ANE_API ane_status ane_inject_fault(ane_device *device, ane_fault fault, uint64_t after, uint32_t milliseconds,
                                     ane_error *error);

@@ -204,7 +204,7 @@ ane_status ane_inject_fault(ane_device *device, ane_fault fault, uint64_t after,
   return ane::guarded(error, [&] {
     if (!device) return ane_fail(error, ANE_BAD_ARGUMENT, "ane_inject_fault: `device` is NULL");
     if (const ane_status status = ane::check_usable(*device, error)) return status;
-    if (fault < ANE_FAULT_COMPILE || fault > ANE_FAULT_CLEAR)
+    if (fault < ANE_FAULT_COMPILE || fault > ANE_FAULT_UNLOAD)
       return ane_fail(error, ANE_BAD_ARGUMENT, "fault %d is unknown; it must be one of ane_fault", (int)fault);
     if (fault == ANE_FAULT_CLEAR)
       device->faults.clear();

@@ -75,7 +75,12 @@ static ane_status unload_backend(ane_program &program, ane_error *error) {
   program.loaded = false;
   device.process->live_programs--;
   device.unloads++;
-  return device.backend->program_unload(program.handle, error);
+  ane_status status = device.backend->program_unload(program.handle, error);
+  if (status == ANE_OK && device.faults.fires(ANE_FAULT_UNLOAD))
+    status =
+        ane_fail_as(error, ANE_UNLOAD_FAILED, kEngineDomain, 0, "", "an injected fault: this unload was told to fail");
+  if (status) set_label(error, program.label);
+  return status;
 }
 
 static std::string describe(const ane_program &program, const ane_backend_program_info &info, double compile_ms) {

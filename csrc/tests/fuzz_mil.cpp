@@ -1,6 +1,6 @@
-// Fuzzer: any bytes as MIL text -> a DeviceError or a graph, and all executors where the graph is tiny; the checker with
-// every rule on. The signature reader sees the same bytes, and finds the ports of every graph. Anything else (a crash,
-// another exception, a leak) is a finding.
+// Fuzzer: any bytes as MIL text -> a DeviceError or a graph, and all executors where the graph is tiny; the checker
+// with every rule on. The signature reader sees the same bytes, and finds the ports of every graph. Anything else (a
+// crash, another exception, a leak) is a finding.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -141,8 +141,7 @@ void check_signature(const char *text, size_t size, const Graph *graph) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const Profile profile = Profile::load("m4");
   static const std::string weights = samples::conv_weight_file();
-  static const BlobFiles files{
-      {kWeightPath, {reinterpret_cast<const uint8_t *>(weights.data()), weights.size()}}};
+  static const BlobFiles files{{kWeightPath, {reinterpret_cast<const uint8_t *>(weights.data()), weights.size()}}};
   const char *text = reinterpret_cast<const char *>(data);
   check_signature(text, size, nullptr);
   for (const bool fp32 : {false, true}) {

@@ -116,15 +116,13 @@ void check(const Question &question, Findings &findings) {
   });
   try {
     const SurfaceSizes surfaces{surface_bytes(*graph, graph->inputs), surface_bytes(*graph, graph->outputs)};
-    report_load(*graph, profile, {}, [&](const RuleSpec &rule, const Breach &breach) {
-      findings.add(rule, breach, false);
-    });
+    report_load(*graph, profile, {},
+                [&](const RuleSpec &rule, const Breach &breach) { findings.add(rule, breach, false); });
     report_evaluation(*graph, profile, surfaces, [&](const RuleSpec &rule, const Breach &breach) {
       findings.add(rule, breach, is_about_surfaces(rule));
     });
-    report_numerics(*graph, profile, [&](const RuleSpec &rule, const Breach &breach) {
-      findings.add(rule, breach, true);
-    });
+    report_numerics(*graph, profile,
+                    [&](const RuleSpec &rule, const Breach &breach) { findings.add(rule, breach, true); });
   } catch (const DeviceError &failure) {  // a port without a layout
     findings.add(failure);
   }

@@ -39,7 +39,8 @@ void floats_from_elements(DType type, const uint8_t *from, float *to, int64_t co
     case DType::Int16: return widen<int16_t>(from, to, count);
     case DType::UInt16: return widen<uint16_t>(from, to, count);
     case DType::Int32: return widen<int32_t>(from, to, count);
-    default: throw engine_error(kLoweringError, {}, format("an executor reads no elements of type %s", dtype_name(type)));
+    default:
+      throw engine_error(kLoweringError, {}, format("an executor reads no elements of type %s", dtype_name(type)));
   }
 }
 
@@ -54,7 +55,8 @@ void elements_from_floats(DType type, const float *from, uint8_t *to, int64_t co
     case DType::Int16: return narrow<int16_t>(from, to, count);
     case DType::UInt16: return narrow<uint16_t>(from, to, count);
     case DType::Int32: return narrow<int32_t>(from, to, count);
-    default: throw engine_error(kLoweringError, {}, format("an executor writes no elements of type %s", dtype_name(type)));
+    default:
+      throw engine_error(kLoweringError, {}, format("an executor writes no elements of type %s", dtype_name(type)));
   }
 }
 

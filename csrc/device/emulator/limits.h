@@ -17,7 +17,7 @@ constexpr size_t kRank = 5;                        // of a value at run time (AN
 constexpr size_t kListElements = size_t{1} << 24;  // written between brackets in the text
 constexpr size_t kPorts = 255;                     // inputs or outputs of one function (ANE_FACTS 2.3)
 constexpr size_t kPortNameBytes = 127;             // ane_port.name with its terminating zero
-constexpr size_t kFindings = 1000;  // that one check reports
+constexpr size_t kFindings = 1000;                 // that one check reports
 constexpr size_t kStatements = size_t{1} << 20;
 constexpr size_t kOperands = 4096;                  // of one operation, `values = (a, b, ...)` included
 constexpr int64_t kElements = int64_t{1} << 32;     // of one tensor

@@ -65,8 +65,8 @@ class Profile {
 // "name", "chip", "architecture", "sub_type", "cores", "engines", "dialect": every profile has them all.
 const std::vector<std::string> &profile_fields();
 
-// The rules of a profile at work on a checked graph, one stage each: `report_...` hands every breach to `report`, in the
-// order of the catalogue; `check_...` fails by the first, as the engine does.
+// The rules of a profile at work on a checked graph, one stage each: `report_...` hands every breach to `report`, in
+// the order of the catalogue; `check_...` fails by the first, as the engine does.
 using Report = std::function<void(const RuleSpec &rule, const Breach &breach)>;
 [[noreturn]] void fail_by(const RuleSpec &rule, const Breach &breach);
 

@@ -39,7 +39,8 @@ void check_minimum(const RuleCheck &check, const SurfaceSizes &surfaces) {
   for (const auto *side : {&surfaces.inputs, &surfaces.outputs})
     for (size_t bytes : *side)
       if (static_cast<double>(bytes) < check.number)
-        check.broken({{}, "a surface", format("%zu bytes", bytes), format("at least %.0f", check.number), "enlarge it"});
+        check.broken(
+            {{}, "a surface", format("%zu bytes", bytes), format("at least %.0f", check.number), "enlarge it"});
 }
 
 void check_tile(const RuleCheck &check) {
@@ -84,8 +85,7 @@ const std::vector<RuleSpec> &evaluate_rules() {
   return rules;
 }
 
-void report_evaluation(const Graph &graph, const Profile &profile, const SurfaceSizes &surfaces,
-                       const Report &report) {
+void report_evaluation(const Graph &graph, const Profile &profile, const SurfaceSizes &surfaces, const Report &report) {
   const auto when_on = [&](const char *name, auto check, const auto &...more) {
     if (profile.on(name)) check(RuleCheck(*find_rule(name), profile.value(name), graph, report), more...);
   };

@@ -27,10 +27,10 @@ void check_axes(const RuleCheck &check, size_t from, size_t to, const char *what
     const Shape &shape = value.type.shape;
     for (size_t axis = from; axis <= to && axis <= shape.size(); ++axis)
       if (static_cast<double>(shape[shape.size() - axis]) > check.number)
-        check.broken({node.pos, "tensor '" + value.name + "'",
-                      format("%lld elements on %s of %s", text(shape[shape.size() - axis]), what,
-                             type_text(value.type).c_str()),
-                      at_most(check.number), "split the axis, or fold it into another one"});
+        check.broken(
+            {node.pos, "tensor '" + value.name + "'",
+             format("%lld elements on %s of %s", text(shape[shape.size() - axis]), what, type_text(value.type).c_str()),
+             at_most(check.number), "split the axis, or fold it into another one"});
   });
 }
 
@@ -97,12 +97,12 @@ void check_blobfile_weights(const RuleCheck &check) {
   const bool scalar = has_inline_scalar(check.graph);
   const double limit = check.number - (scalar ? 1 : 0);
   if (check.graph.blob_reference_count > limit)
-    check.broken({{},
-                  "the program",
-                  format("%d BLOBFILE weights", check.graph.blob_reference_count),
-                  at_most(limit) +
-                      (scalar ? " (one less, because it adds, multiplies or raises by a scalar constant)" : ""),
-                  "split the program"});
+    check.broken(
+        {{},
+         "the program",
+         format("%d BLOBFILE weights", check.graph.blob_reference_count),
+         at_most(limit) + (scalar ? " (one less, because it adds, multiplies or raises by a scalar constant)" : ""),
+         "split the program"});
 }
 
 void check_single_blob(const RuleCheck &check) {

@@ -50,10 +50,10 @@ void report_load(const Graph &graph, const Profile &profile, const LoadState &st
         format("%llu programs loaded before this one", text(state.live_programs)), "unload and release one first");
   judge("program-weight-bytes", "the program", bytes, format("%llu bytes of weights are baked in", text(bytes)),
         "split it, or make weights inputs");
-  judge("weight-window-bytes", "all loaded programs", state.live_weight_bytes + bytes,
-        format("%llu bytes of weights, %llu of them of this program", text(state.live_weight_bytes + bytes),
-               text(bytes)),
-        "unload a program first");
+  judge(
+      "weight-window-bytes", "all loaded programs", state.live_weight_bytes + bytes,
+      format("%llu bytes of weights, %llu of them of this program", text(state.live_weight_bytes + bytes), text(bytes)),
+      "unload a program first");
 }
 
 void check_load(const Graph &graph, const Profile &profile, const LoadState &state) {

@@ -33,10 +33,9 @@ void check_narrow_rows(const RuleCheck &check, const Profile &) {
     const std::vector<int> &ids = output ? check.graph.outputs : check.graph.inputs;
     for (const Port &port : device_ports(check.graph, ids))
       if (port.is_padded())
-        check.broken({check.graph.values[ids[port.declared]].pos,
-                      format("%s '%s'", output ? "output" : "input", port.port.name),
-                      format("rows of %zu bytes, which are read densely", port.row_bytes), "a multiple of 64",
-                      "pad the width"});
+        check.broken(
+            {check.graph.values[ids[port.declared]].pos, format("%s '%s'", output ? "output" : "input", port.port.name),
+             format("rows of %zu bytes, which are read densely", port.row_bytes), "a multiple of 64", "pad the width"});
   }
 }
 

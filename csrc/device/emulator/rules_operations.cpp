@@ -65,9 +65,8 @@ void check_runtime_conv_batch(const RuleCheck &check) {
   each(check, OpKind::Conv, [&](const NodeView &conv) {
     const int64_t batch = conv.shape("x")[0];
     if (!conv.is_constant("weight") && batch > 1)
-      check.broken(conv.node(),
-                   format("batch %lld with a weight computed at run time", static_cast<long long>(batch)), "batch 1",
-                   "put the batch on the width; this crashes the compile service");
+      check.broken(conv.node(), format("batch %lld with a weight computed at run time", static_cast<long long>(batch)),
+                   "batch 1", "put the batch on the width; this crashes the compile service");
   });
 }
 
@@ -159,8 +158,7 @@ void check_width_slice_concat(const RuleCheck &check) {
 void check_topk(const RuleCheck &check) {
   each(check, OpKind::TopK, [&](const NodeView &topk) {
     const int64_t k = topk.integer("k");
-    if (k == 3 || k == 4)
-      check.broken(topk.node(), format("k = %lld", static_cast<long long>(k)), "another k");
+    if (k == 3 || k == 4) check.broken(topk.node(), format("k = %lld", static_cast<long long>(k)), "another k");
   });
 }
 
@@ -183,8 +181,7 @@ void check_slice_of_input(const RuleCheck &check) {
   each(check, OpKind::SliceByIndex, [&](const NodeView &slice) {
     const Value &x = slice.value("x");
     if (x.producer < 0 && !x.constant)
-      check.broken(slice.node(),
-                   format("it slices input '%s' in a program with conv and softmax", x.name.c_str()),
+      check.broken(slice.node(), format("it slices input '%s' in a program with conv and softmax", x.name.c_str()),
                    "slice_by_size, or separate inputs");
   });
 }
@@ -208,8 +205,8 @@ void each_compressed_operand(const RuleCheck &check, Visit visit) {
 
 void check_constexpr(const RuleCheck &check) {
   each_compressed_operand(check, [&](const Node &node, const Value &value) {
-    check.broken(node, format("weight '%s' is stored compressed, as %s", value.name.c_str(),
-                              dtype_name(value.stored_as)),
+    check.broken(node,
+                 format("weight '%s' is stored compressed, as %s", value.name.c_str(), dtype_name(value.stored_as)),
                  "fp16");
   });
 }
