@@ -76,6 +76,34 @@ def test_powers_with_a_constant_exponent(exponent: Any) -> None:
         check_against_differences(Differentiated(case))
 
 
+def arrays(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    random = np.random.default_rng(2)
+    return [random.normal(size=shape).astype(np.float16) for shape in shapes]
+
+
+def convolution(constants: tuple[str, ...], **options: Any) -> Case:
+    x, weight = arrays((1, 4, 5, 6), (6, 2, 3, 2))
+    return Case("conv", {"x": x, "weight": weight, "groups": 2, **options}, constants=frozenset(constants))
+
+
+FORMS = {
+    "conv, const weight": convolution(("weight",), dilations=(1, 2), pad_type="custom", pad=(2, 0, 1, 2)),
+    "conv, computed weight": convolution((), dilations=(1, 2), pad_type="custom", pad=(2, 0, 1, 2)),
+    "conv, strides": convolution(("weight",), strides=(2, 3), pad_type="same"),
+    "conv, more padding than window": convolution(("weight",), pad_type="custom", pad=(3, 4, 0, 3)),
+    "concat": Case("concat", {"values": arrays((2, 1, 3), (2, 3, 3), (2, 2, 3)), "axis": 1, "interleave": False}),
+    "concat, interleaved": Case("concat", {"values": arrays((2, 4), (2, 4), (2, 4)), "axis": -1, "interleave": True}),
+    "even window": Case("local_response_norm", {"x": arrays((1, 7, 3))[0], "size": 4, "alpha": 0.5, "beta": 0.75}),
+    "no axes": Case("reduce_mean", {"x": arrays((3, 4))[0], "axes": None, "keep_dims": False}),
+    "long rows": Case("layer_norm", {"x": arrays((3, 70))[0], "axes": (-1,), "epsilon": 0.125}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_that_are_seldom_drawn(form: str) -> None:
+    check_against_differences(Differentiated(FORMS[form]))
+
+
 def test_an_operand_taken_twice_gets_both_contributions() -> None:
     g = Graph()
     x, u = g.input("x", (3, 4), "fp32"), g.input("u", (3, 4), "fp32")

@@ -374,7 +374,7 @@ class Exp2(Unary):
 
     @staticmethod
     def derivative(backward: Backward) -> dict[str, Gradient]:
-        return {"x": backward.gradient * backward.output * math.log(2.0)}
+        return {"x": backward.gradient * math.log(2.0) * backward.output}
 
 
 class Floor(Unary):
