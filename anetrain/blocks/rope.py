@@ -24,9 +24,5 @@ def rope_tables(head_dim: int, length: int, base: float, scale: float = 1.0) -> 
 
 def rotate(g: BlockGraph, x: Value, base: float, scale: float = 1.0) -> Value:
     """Turns heads x [1, heads, head_dim, S] by their positions 0 to S - 1, and scales them."""
-    _, heads, head_dim, length = x.shape
-    half = (1, heads, head_dim // 2, length)
-    lower = g.slice_by_size(x, (0, 0, 0, 0), half)
-    upper = g.slice_by_size(x, (0, 0, head_dim // 2, 0), half)
-    straight, crossed = rope_tables(head_dim, length, base, scale)
-    return x * g.constant(straight) + g.concat((upper, lower), axis=2) * g.constant(crossed)
+    straight, crossed = rope_tables(x.shape[2], x.shape[3], base, scale)
+    return x * g.constant(straight) + g.swap_halves(x, axis=2) * g.constant(crossed)

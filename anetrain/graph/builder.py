@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from anetrain.graph import composed_ops  # noqa: F401  its ops enter BLOCK_OPS
 from anetrain.graph.device_ops import BLOCK_OPS
 from anetrain.graph.host_ops import HostOp
 from anetrain.graph.parameters import Parameter, Weights, WeightTree, named
 from anetrain.graph.records import Record
-from anetrain.mil.derivatives import sum_over
 from anetrain.mil.graph import BuildError, Graph, Node, Operand, Value
 from anetrain.mil.ops import Arg, Op, find_op
 from anetrain.mil.types import TensorType
@@ -143,15 +143,13 @@ class BlockGraph(Graph):
         """x / sqrt(mean of x^2 over the axis + eps) * gain. On the host for host values, unless norms="device"."""
         if self._is_host(x) and self.norms == "host" and axis == 1:
             return self.apply("host_rms_norm", x=x, gain=gain, eps=eps)[0]
-        return self._device_rms_norm(self.to_device(x), gain, eps, axis)
+        return self.scale(self.apply("normalise", x=x, eps=eps, axis=axis)[0], gain, axis)
 
     def layer_norm(self, x: Value, gain: Value, bias: Value, eps: float = 1e-5) -> Value:  # type: ignore[override]
         """(x - mean) / sqrt(variance + eps) * gain + bias over the channels, for each token."""
         if self._is_host(x) and self.norms == "host":
             return self.apply("host_layer_norm", x=x, gain=gain, bias=bias, eps=eps)[0]
-        x = self.to_device(x)
-        mean = self.mul(sum_over(self, x, (1,)), 1.0 / x.shape[1])
-        normal = self._unit_rms(self.sub(x, mean), eps, 1)
+        normal = self.apply("normalise", x=x, eps=eps, centred=True)[0]
         return self.shift(self.scale(normal, gain), bias)
 
     # ------------------------------------------------------------ on the device
@@ -181,25 +179,9 @@ class BlockGraph(Graph):
         inner = self.mul(self.add(self.mul(self.mul(self.mul(x, x), 0.044715), x), x), math.sqrt(2.0 / math.pi))
         return self.mul(self.mul(self.add(self.tanh(inner), 1.0), x), 0.5)
 
-    def _device_rms_norm(self, x: Value, gain: Value, eps: float, axis: int) -> Value:
-        return self.scale(self._unit_rms(x, eps, axis), gain, axis)
-
-    def _unit_rms(self, x: Value, eps: float, axis: int) -> Value:
-        """x / sqrt(mean of x^2 + eps), for any magnitude: each token is first divided by about its largest element, so
-        that squares neither overflow nor vanish. How large that divisor is does not matter to the result, nor to the
-        derivative: it is detached."""
-        axis %= len(x.shape)
-        floor = math.sqrt(eps)
-        largest = self.relu(self.reduce_max(x, axes=(axis,), keep_dims=True))
-        lowest = self.relu(self.reduce_max(self.mul(x, -1.0), axes=(axis,), keep_dims=True))
-        # Between max|x| and twice that, and never below sqrt(eps), which bounds what comes next.
-        inverse = self.detached(self.pow(self.add(self.add(largest, lowest), floor), -1.0))
-        unit = self.mul(x, inverse)
-        small = self.mul(inverse, floor)  # sqrt(eps) in the same units, at most 1
-        mean = self.add(
-            self.mul(sum_over(self, self.mul(unit, unit), (axis,)), 1.0 / x.shape[axis]), self.mul(small, small)
-        )
-        return self.mul(unit, self.pow(mean, -0.5))
+    def swap_halves(self, x: Operand, axis: int) -> Value:
+        """The two halves of an axis change places, as RoPE wants it."""
+        return self.apply("swap_halves", x=x, axis=axis)[0]
 
     # ------------------------------------------------------------ both ends of a model
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from anetrain.graph import Value
 from anetrain.graph.builder import Precision
+from anetrain.graph.composed_ops import ComposedOp
 from anetrain.lower.cut import Segment, is_weight
 from anetrain.lower.plan import Region, SurfaceSpec, WeightPlace
 from anetrain.lower.surfaces import Surfaces
@@ -43,9 +44,12 @@ class _Emitter:
     def run(self) -> Emitted:
         self._declare_inputs()
         for node in self.segment.all_nodes:
-            if node.op.name in OPS:
+            if node.op.name in OPS or issubclass(node.op, ComposedOp):
                 operands = {name: self._operand(value) for name, value in node.tensors.items() if value is not None}
-                outputs = self.graph.apply(node.op.name, **operands, **node.parameters)
+                if issubclass(node.op, ComposedOp):
+                    outputs = node.op.compose(self.graph, **operands, **node.parameters)
+                else:
+                    outputs = self.graph.apply(node.op.name, **operands, **node.parameters)
             else:
                 outputs = (getattr(self, f"_{node.op.name}")(node, **node.parameters),)
             self.known.update(zip(node.outputs, outputs, strict=True))
