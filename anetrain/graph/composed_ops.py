@@ -68,11 +68,14 @@ class Normalise(ComposedOp):
         divisor = g.add(g.add(g.mul(above, 1.0 / size), g.mul(below, 1.0 / size)), floor / size)
         inverse = g.pow(divisor, -1.0)
         unit = g.mul(x, inverse)
-        if centred:
-            unit = g.sub(unit, g.mul(sum_over(g, unit, (axis,)), 1.0 / terms))
         small = g.mul(inverse, floor)  # sqrt(eps) in the same units
+        least = g.mul(small, small)
+        if centred:
+            for _ in range(2):  # the second time takes off what rounding left of the mean
+                unit = g.sub(unit, g.mul(sum_over(g, unit, (axis,)), 1.0 / terms))
+            least = g.add(least, 2.0**-20)  # for rows of equal elements
         mean = g.mul(sum_over(g, g.mul(unit, unit), (axis,)), 1.0 / terms)
-        root = g.pow(g.add(mean, g.mul(small, small)), -0.5)
+        root = g.pow(g.add(mean, least), -0.5)
         return g.mul(unit, root), g.mul(inverse, root)
 
     @staticmethod
