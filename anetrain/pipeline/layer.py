@@ -41,6 +41,12 @@ class Traffic:
     dispatches: int = 0
     staged_bytes: int = 0
 
+    def add(self, other: Traffic) -> None:
+        self.sent_bytes += other.sent_bytes
+        self.received_bytes += other.received_bytes
+        self.dispatches += other.dispatches
+        self.staged_bytes += other.staged_bytes
+
     def clear(self) -> None:
         self.sent_bytes = self.received_bytes = self.dispatches = self.staged_bytes = 0
 
@@ -88,14 +94,19 @@ class Layer:
         self.surfaces = {surface: self._place(surface) for surface in compiled.item_bytes}
         used = [place for place in plan.weights if place.region and place.region.surface in self.surfaces]
         self._staging = Staging(used, self.surfaces, self._values.__getitem__)
-        self._requests: dict[int, Request] = {}
-        self._forward = self._bound(plan.forward)
-        self._backward = self._bound(plan.backward) if self.trains else []
+        self._bind_programs()
         self._sums = self._bound_records(plan.backward) if self.trains else []
         self.outputs = {value.name: self._array(value) for value in derived.outputs}
         self.input_gradients = self._bound_gradients(gradient_arrays or {}) if self.trains else {}
         received = [step.value for step in plan.backward if isinstance(step, Receive)]
         self._received = [value for value in received if value in self._values] if self.trains else []
+
+    def load(self, compiled: CompiledPlan) -> None:
+        """Other programs of the same plan: with weights baked anew."""
+        if compiled.plan is not self.compiled.plan or compiled.has_backward < self.trains:
+            raise PlanError(f"{self.name}: these programs are of another plan")
+        self.compiled = compiled
+        self._bind_programs()
 
     # ------------------------------------------------------------ the step
 
@@ -158,6 +169,11 @@ class Layer:
             np.copyto(own, given)
 
     # ------------------------------------------------------------ binding
+
+    def _bind_programs(self) -> None:
+        self._requests: dict[int, Request] = {}
+        self._forward = self._bound(self.compiled.plan.forward)
+        self._backward = self._bound(self.compiled.plan.backward) if self.trains else []
 
     def _bind_parameters(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array] | None) -> None:
         self._gradients: dict[Value, Array] = {}

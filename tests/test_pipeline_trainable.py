@@ -1,0 +1,233 @@
+"""Whole models of any blocks: gradients, shared programs, failures, the loss falling."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anetrain import reference
+from anetrain.autodiff import Derived
+from anetrain.blocks import Classifier, Embedding, LlamaBlock, RMSNorm
+from anetrain.errors import CompileError, EvalError
+from anetrain.lower import LAYOUTS, Layout
+from anetrain.lower.plan import Receive, Send
+from anetrain.mil.types import Array
+from anetrain.pipeline import PlanError, Trainable
+from anetrain.spec import ModelSpec
+from tests.ane_abi import ROOT
+from tests.support import emulator
+
+SPEC = ModelSpec(dim=48, hidden=85, layers=2, heads=6, kv_heads=3, head_dim=8, vocab=61, seq=20, batch=2)
+
+
+def model_of(spec: ModelSpec = SPEC, *, fp32: bool = False, device: Any = None, **options: Any) -> Trainable:
+    block = LlamaBlock()
+    blocks = [Embedding(), block, block, Classifier()]
+    precision = "fp32" if fp32 else "fp16"
+    model = Trainable(device or emulator(fp32=fp32), blocks, spec, seed=3, precision=precision, **options)
+    rng = np.random.default_rng(4)
+    for parameter in model.parameters.values():
+        if parameter.ndim == 1:
+            parameter[:] = rng.uniform(0.2, 3.0, parameter.shape)
+    model.stage()
+    return model
+
+
+def batch(spec: ModelSpec = SPEC, seed: int = 5) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, spec.vocab, (spec.batch, spec.seq))
+    targets[0, 3] = -1
+    return rng.integers(0, spec.vocab, (spec.batch, spec.seq)), targets
+
+
+def reference_loss(model: Trainable, parameters: dict[str, Array], ids: Array, targets: Array) -> float:
+    """The chain of the blocks' forward functions in float64."""
+    x: Array = np.zeros(0)
+    for position, layer in enumerate(model.stack.layers):
+        derived: Derived = layer.compiled.plan.derived
+        prefix = f"{layer.name}." if layer.name.startswith("layers") else ""
+        own = {known.name: parameters[prefix + known.name] for known in derived.graph.parameters.values()}
+        given = {"ids": ids.ravel(), "targets": targets.ravel(), "scale": np.ones(1), "x": x}
+        inputs = {v.name: given.get(v.name, np.zeros(v.shape)) for v in derived.graph.inputs}
+        outputs = reference.run(derived, inputs, own).outputs
+        x = outputs["loss" if position == len(model.stack.layers) - 1 else "y"]
+    return float(x[0])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_gradients_are_differences_of_the_loss(tied: bool) -> None:
+    spec = ModelSpec(**{**SPEC.__dict__, "tied": tied})
+    model = model_of(spec, fp32=True)
+    ids, targets = batch(spec)
+    loss = model.step(ids, targets)
+    wide = {name: array.astype(np.float64) for name, array in model.parameters.items()}
+    assert abs(loss - reference_loss(model, wide, ids, targets)) < 1e-5
+    assert ("classifier" in wide) is not tied
+    rng = np.random.default_rng(6)
+    for name in wide:
+        direction = rng.standard_normal(wide[name].shape)
+        step = 1e-5 * direction
+        ahead, behind = ({**wide, name: wide[name] + sign * step} for sign in (1, -1))
+        expected = (reference_loss(model, ahead, ids, targets) - reference_loss(model, behind, ids, targets)) / 2e-5
+        found = float(np.sum(model.gradients[name] * direction))
+        scale = float(np.linalg.norm(model.gradients[name]))  # a random direction may be almost orthogonal
+        assert abs(found - expected) < 1e-4 * max(scale, abs(expected)), name
+
+
+def test_equal_blocks_share_programs_and_scratch_and_neighbours_share_arrays() -> None:
+    device = emulator()
+    before = device.counters().compiles
+    model = model_of(device=device)
+    embedding, first, second, head = model.stack.layers
+    assert first.compiled is second.compiled
+    assert device.counters().compiles - before == first.compiled.compiles == 4
+    for left, right in ((embedding, first), (first, second), (second, head)):
+        assert right.inputs["x"] is left.outputs["y"]
+        assert right.input_gradients["x"] is left.seeds["y"]
+    model.step(*batch())
+    model.stack.layers[1].traffic.clear()
+    model.step(*batch())
+    assert first.traffic.staged_bytes == 0
+    assert first.traffic.dispatches == 4
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_values_cross_the_border_once_each_way(layout: Layout) -> None:
+    model = model_of(layout=layout)
+    layer = model.stack.layers[1]
+    layer.traffic.clear()
+    model.step(*batch())
+    steps = [*layer.compiled.plan.forward, *layer.compiled.plan.backward]
+    for kind, counted in ((Send, layer.traffic.sent_bytes), (Receive, layer.traffic.received_bytes)):
+        values = [step.value for step in steps if isinstance(step, kind)]
+        assert len(set(values)) == len(values)
+        assert counted == 2 * sum(np.prod(value.shape) for value in values)
+    # No forward value of the device goes back to it: what backward reads of it lies where forward left it.
+    made = {step.value for step in steps if isinstance(step, Receive)}
+    sent_back = [
+        step.value.name for step in layer.compiled.plan.backward if isinstance(step, Send) and step.value in made
+    ]
+    assert not sent_back
+
+
+def test_accumulated_gradients_are_weighted_sums() -> None:
+    model = model_of()
+    one, two = batch(seed=7), batch(seed=8)
+    parts = []
+    for each in (one, two):
+        model.step(*each)
+        parts.append({name: gradient.copy() for name, gradient in model.gradients.items()})
+    model.clear_gradients()
+    model.accumulate(*one, weight=0.25)
+    model.accumulate(*two, weight=0.75)
+    for name, gradient in model.gradients.items():
+        expected = 0.25 * parts[0][name] + 0.75 * parts[1][name]
+        assert np.allclose(gradient, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max()), name
+
+
+def test_a_failure_anywhere_drops_the_group_and_the_step_can_be_repeated() -> None:
+    model = model_of()
+    ids, targets = batch()
+    model.step(ids, targets)
+    expected = {name: gradient.copy() for name, gradient in model.gradients.items()}
+    weights = {name: parameter.copy() for name, parameter in model.parameters.items()}
+    for evaluation in range(8):
+        model.clear_gradients()
+        model.accumulate(ids, targets)
+        model.device.inject_fault("evaluate", after=evaluation)
+        with pytest.raises(EvalError):
+            model.accumulate(ids, targets)
+        assert not any(gradient.any() for gradient in model.gradients.values())
+        model.step(ids, targets)
+        for name, gradient in model.gradients.items():
+            assert np.array_equal(gradient, expected[name]), name
+            assert np.array_equal(model.parameters[name], weights[name]), name
+
+
+def test_overflow_halves_the_loss_scale(caplog: pytest.LogCaptureFixture) -> None:
+    model = model_of(loss_scale=2.0**40)
+    ids, targets = batch()
+    with caplog.at_level(logging.WARNING, "anetrain"):
+        model.step(ids, targets)
+    assert 1.0 < model.loss_scale < 2.0**40
+    assert "the loss scale is now" in caplog.text
+    found = {name: gradient.copy() for name, gradient in model.gradients.items()}
+    model.loss_scale = 2.0**8
+    model.step(ids, targets)
+    for name, gradient in model.gradients.items():
+        assert np.linalg.norm(found[name] - gradient) < 5e-2 * np.linalg.norm(gradient), name
+
+
+def test_a_loss_that_is_not_finite_is_not_blamed_on_the_scale() -> None:
+    model = model_of()
+    model.parameters["layers.0.attention.wo"][0, 0] = 1e6
+    model.stage()
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        model.step(*batch())
+    assert not any(gradient.any() for gradient in model.gradients.values())
+
+
+def test_refused_programs_are_tried_smaller(caplog: pytest.LogCaptureFixture) -> None:
+    whole = model_of()
+    device = emulator()
+    device.inject_fault("compile", after=1)
+    with caplog.at_level(logging.WARNING, "anetrain"):
+        model = model_of(device=device)
+    assert model.stack.layers[1].compiled.plan.granularity == "stage"
+    assert "granularity 'fused' are refused" in caplog.text
+    assert abs(model.step(*batch()) - whole.step(*batch())) < 1e-2
+    device = emulator()
+    device.inject_fault("compile", after=0)
+    with pytest.raises(CompileError):
+        model_of(device=device, granularity="linear")
+
+
+def test_baked_weights_follow_the_parameters() -> None:
+    stacked, baked = model_of(), model_of(layout="baked")
+    losses = []
+    for model in (stacked, baked):
+        alive = model.device.counters().live_programs
+        for _ in range(2):
+            model.step(*batch())
+            for name, parameter in model.parameters.items():
+                parameter -= np.float32(0.02) * model.gradients[name]
+            model.stage()
+        assert model.device.counters().live_programs == alive
+        losses.append([model.evaluate(*batch()), model.step(*batch())])
+    assert np.allclose(losses[0], losses[1], rtol=2e-3)
+    first = model_of().evaluate(*batch())
+    assert losses[0][0] < first - 0.02  # the updates did arrive
+
+
+def test_what_is_no_model_is_refused() -> None:
+    device = emulator()
+    with pytest.raises(PlanError, match=r"\[Embedding, Classifier, RMSNorm\], expected an Embedding"):
+        Trainable(device, [Embedding(), Classifier(), RMSNorm()], SPEC)
+    model = model_of(device=device)
+    ids, targets = batch()
+    with pytest.raises(PlanError, match=r"ids is int64 \[2, 19\], expected whole numbers \[2, 20\]"):
+        model.step(ids[:, 1:], targets)
+    with pytest.raises(PlanError, match="targets is float64"):
+        model.step(ids, targets.astype(float))
+    with pytest.raises(ValueError, match="61"):
+        model.step(np.full_like(ids, 61), targets)
+
+
+@pytest.mark.parametrize("options", [["--device", "emulator:m4"], ["--device", "emulator:m1", "--layout", "baked"]])
+def test_the_example_learns(options: list[str]) -> None:
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "custom_block.py"), *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    assert run.returncode == 0, run.stderr
+    first, last = (float(word) for word in run.stdout.splitlines()[-1].split(";")[0].split()[1::2])
+    assert last < 0.5 * first, run.stdout
+    assert "emulator was asked for" in run.stdout
