@@ -18,6 +18,17 @@ class OpMethods:
 
     # ------------------------------------------------------------ linear algebra
 
+    def matmul(self, x: Operand, y: Operand, transpose_x: bool = False, transpose_y: bool = False) -> Value:
+        return self.apply("matmul", x=x, y=y, transpose_x=transpose_x, transpose_y=transpose_y)[0]
+
+    def linear(self, x: Operand, weight: Operand, bias: Operand | None = None) -> Value:
+        return self.apply("linear", x=x, weight=weight, bias=bias)[0]
+
+    def einsum(self, values: Sequence[Operand], equation: str) -> Value:
+        return self.apply("einsum", values=values, equation=equation)[0]
+
+    # ------------------------------------------------------------ convolutions
+
     def conv(
         self,
         x: Operand,
@@ -66,15 +77,6 @@ class OpMethods:
             groups=groups,
         )[0]
 
-    def matmul(self, x: Operand, y: Operand, transpose_x: bool = False, transpose_y: bool = False) -> Value:
-        return self.apply("matmul", x=x, y=y, transpose_x=transpose_x, transpose_y=transpose_y)[0]
-
-    def linear(self, x: Operand, weight: Operand, bias: Operand | None = None) -> Value:
-        return self.apply("linear", x=x, weight=weight, bias=bias)[0]
-
-    def einsum(self, values: Sequence[Operand], equation: str) -> Value:
-        return self.apply("einsum", values=values, equation=equation)[0]
-
     # ------------------------------------------------------------ element by element
 
     def add(self, x: Operand, y: Operand) -> Value:
@@ -118,6 +120,20 @@ class OpMethods:
 
     def greater_equal(self, x: Operand, y: Operand) -> Value:
         return self.apply("greater_equal", x=x, y=y)[0]
+
+    def logical_not(self, x: Operand) -> Value:
+        return self.apply("logical_not", x=x)[0]
+
+    def cast(self, x: Operand, dtype: str) -> Value:
+        return self.apply("cast", x=x, dtype=dtype)[0]
+
+    def identity(self, x: Operand) -> Value:
+        return self.apply("identity", x=x)[0]
+
+    def select(self, cond: Operand, a: Operand, b: Operand) -> Value:
+        return self.apply("select", cond=cond, a=a, b=b)[0]
+
+    # ------------------------------------------------------------ functions
 
     def square(self, x: Operand) -> Value:
         return self.apply("square", x=x)[0]
@@ -166,18 +182,6 @@ class OpMethods:
 
     def erf(self, x: Operand) -> Value:
         return self.apply("erf", x=x)[0]
-
-    def logical_not(self, x: Operand) -> Value:
-        return self.apply("logical_not", x=x)[0]
-
-    def cast(self, x: Operand, dtype: str) -> Value:
-        return self.apply("cast", x=x, dtype=dtype)[0]
-
-    def identity(self, x: Operand) -> Value:
-        return self.apply("identity", x=x)[0]
-
-    def select(self, cond: Operand, a: Operand, b: Operand) -> Value:
-        return self.apply("select", cond=cond, a=a, b=b)[0]
 
     # ------------------------------------------------------------ activations
 
@@ -273,6 +277,8 @@ class OpMethods:
     def topk(self, x: Operand, k: int = 1, axis: int = -1, ascending: bool = False) -> tuple[Value, ...]:
         return self.apply("topk", x=x, k=k, axis=axis, ascending=ascending)
 
+    # ------------------------------------------------------------ normalisations
+
     def layer_norm(
         self,
         x: Operand,
@@ -309,6 +315,35 @@ class OpMethods:
 
     # ------------------------------------------------------------ layout
 
+    def reshape(self, x: Operand, shape: Sequence[int]) -> Value:
+        return self.apply("reshape", x=x, shape=shape)[0]
+
+    def transpose(self, x: Operand, perm: Sequence[int]) -> Value:
+        return self.apply("transpose", x=x, perm=perm)[0]
+
+    def squeeze(self, x: Operand, axes: Sequence[int] | None = None) -> Value:
+        return self.apply("squeeze", x=x, axes=axes)[0]
+
+    def expand_dims(self, x: Operand, axes: Sequence[int]) -> Value:
+        return self.apply("expand_dims", x=x, axes=axes)[0]
+
+    def flatten2d(self, x: Operand, axis: int = 1) -> Value:
+        return self.apply("flatten2d", x=x, axis=axis)[0]
+
+    def tile(self, x: Operand, reps: Sequence[int]) -> Value:
+        return self.apply("tile", x=x, reps=reps)[0]
+
+    def reverse(self, x: Operand, axes: Sequence[int] | None = None) -> Value:
+        return self.apply("reverse", x=x, axes=axes)[0]
+
+    def pad(self, x: Operand, pad: Sequence[int], mode: str = "constant", constant_val: float = 0.0) -> Value:
+        return self.apply("pad", x=x, pad=pad, mode=mode, constant_val=constant_val)[0]
+
+    def crop(self, x: Operand, crop_height: Sequence[int], crop_width: Sequence[int]) -> Value:
+        return self.apply("crop", x=x, crop_height=crop_height, crop_width=crop_width)[0]
+
+    # ------------------------------------------------------------ joining and cutting
+
     def concat(self, values: Sequence[Operand], axis: int, interleave: bool = False) -> Value:
         return self.apply("concat", values=values, axis=axis, interleave=interleave)[0]
 
@@ -343,33 +378,6 @@ class OpMethods:
             end_mask=end_mask,
             squeeze_mask=squeeze_mask,
         )[0]
-
-    def reshape(self, x: Operand, shape: Sequence[int]) -> Value:
-        return self.apply("reshape", x=x, shape=shape)[0]
-
-    def transpose(self, x: Operand, perm: Sequence[int]) -> Value:
-        return self.apply("transpose", x=x, perm=perm)[0]
-
-    def squeeze(self, x: Operand, axes: Sequence[int] | None = None) -> Value:
-        return self.apply("squeeze", x=x, axes=axes)[0]
-
-    def expand_dims(self, x: Operand, axes: Sequence[int]) -> Value:
-        return self.apply("expand_dims", x=x, axes=axes)[0]
-
-    def flatten2d(self, x: Operand, axis: int = 1) -> Value:
-        return self.apply("flatten2d", x=x, axis=axis)[0]
-
-    def tile(self, x: Operand, reps: Sequence[int]) -> Value:
-        return self.apply("tile", x=x, reps=reps)[0]
-
-    def reverse(self, x: Operand, axes: Sequence[int] | None = None) -> Value:
-        return self.apply("reverse", x=x, axes=axes)[0]
-
-    def pad(self, x: Operand, pad: Sequence[int], mode: str = "constant", constant_val: float = 0.0) -> Value:
-        return self.apply("pad", x=x, pad=pad, mode=mode, constant_val=constant_val)[0]
-
-    def crop(self, x: Operand, crop_height: Sequence[int], crop_width: Sequence[int]) -> Value:
-        return self.apply("crop", x=x, crop_height=crop_height, crop_width=crop_width)[0]
 
     # ------------------------------------------------------------ images
 
@@ -468,6 +476,8 @@ class OpMethods:
             coordinates_mode=coordinates_mode,
             align_corners=align_corners,
         )[0]
+
+    # ------------------------------------------------------------ pixels
 
     def pixel_shuffle(self, x: Operand, upscale_factor: int) -> Value:
         return self.apply("pixel_shuffle", x=x, upscale_factor=upscale_factor)[0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from anetrain.mil.derivatives import Backward, Gradient, spread_along, sum_over
 from anetrain.mil.ops.base import Op, along_channels, direct, e5rt, mismatch, one_of, one_type, parameter, tensor
-from anetrain.mil.ops.elementwise import Unary, erf
+from anetrain.mil.ops.functions import Unary, erf
 from anetrain.mil.types import Array, TensorType
 
 if TYPE_CHECKING:
