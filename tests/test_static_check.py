@@ -256,6 +256,9 @@ def test_fp32_mode_has_no_fp16_rules() -> None:
     program = REFUSED["fp32-compute"].program()
     assert "fp32-compute" in {finding.rule for finding in check(program, profile="m4")}
     assert check(program, profile="m4", fp32=True) == []
+    narrow = built(one_op("tanh", (1, 4, 1, 16)))  # rows of 32 bytes, or 64 as fp32
+    assert {finding.rule for finding in check(narrow, profile="m4")} == {"border-width"}
+    assert check(narrow, profile="m4", fp32=True) == []
 
 
 def test_findings_are_plain_data() -> None:

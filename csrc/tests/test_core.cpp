@@ -146,6 +146,45 @@ TEST(every_allocation_may_fail) {
   }
 }
 
+// ---------------------------------------------------------------- the checker
+
+static void append_rule(void *list, const ane_finding *finding) {
+  *static_cast<std::string *>(list) += std::string(finding->advice ? "(" : "") + finding->rule + ' ';
+}
+
+static ane_status check_subtract(const char *switches, std::string *rules, ane_error *error) {
+  ane_options options = test_options();
+  options.rules = switches;
+  return ane_check(&options, kSubtract, sizeof kSubtract - 1, nullptr, 0, append_rule, rules, error);
+}
+
+TEST(a_check_hands_over_every_breach) {
+  std::string rules;
+  ane_error error;
+  CHECK_EQ(check_subtract("axis-limit=16,single-input=on", &rules, &error), ANE_OK);
+  CHECK_EQ(rules, "axis-limit axis-limit axis-limit single-input (sorted-names ");
+  CHECK_EQ(ane_check(nullptr, "", 0, nullptr, 0, append_rule, &rules, &error), ANE_OK);
+  CHECK_EQ(ane_check(nullptr, nullptr, 0, nullptr, 0, append_rule, nullptr, &error), ANE_BAD_ARGUMENT);
+  CHECK_EQ(ane_check(nullptr, kSubtract, 1, nullptr, 0, nullptr, nullptr, &error), ANE_BAD_ARGUMENT);
+  const ane_blob empty{"w", nullptr, 0};
+  CHECK_EQ(ane_check(nullptr, kSubtract, 1, &empty, 1, append_rule, nullptr, &error), ANE_BAD_ARGUMENT);
+  CHECK_EQ(check_subtract("axis-limt=16", &rules, &error), ANE_BAD_ARGUMENT);
+  CHECK(strstr(error.detail, "axis-limit") != nullptr);
+}
+
+TEST(every_allocation_of_a_check_may_fail) {
+  ane_status status = ANE_COMPILE_FAILED;
+  for (long allowed = 0; status != ANE_OK; allowed++) {
+    std::string rules;
+    ane_error error;
+    allocations_left = allowed;
+    status = check_subtract("trigonometry=on", &rules, &error);
+    allocations_left = -1;
+    CHECK_EQ(status, error.status);
+    if (status != ANE_OK) CHECK(strstr(error.detail, "memory") != nullptr);
+  }
+}
+
 // ---------------------------------------------------------------- threads
 
 TEST(threads_share_a_device) {

@@ -100,7 +100,7 @@ void report_evaluation(const Graph &graph, const Profile &profile, const Surface
 
 void check_evaluation(const Graph &graph, const Profile &profile, const SurfaceSizes &surfaces,
                       std::atomic<bool> &poisoned) {
-  const RuleSpec &tile = *find_rule("tile-poison");
+  static const RuleSpec &tile = *find_rule("tile-poison");
   if (poisoned)
     fail_by(tile, {{}, "this process", "an earlier evaluation of a tile poisoned it", "none", "start a new one"});
   report_evaluation(graph, profile, surfaces, [&](const RuleSpec &rule, const Breach &breach) {
