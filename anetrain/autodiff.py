@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from anetrain.graph import BlockGraph, BuildError, Node, Record, Value
+from anetrain.graph import BlockGraph, BuildError, Node, Record, Value, on_device, whole_record
 from anetrain.mil.derivatives import Backward, NoDerivativeError
 
 
@@ -27,7 +27,7 @@ class Derived:
     graph: BlockGraph
     outputs: tuple[Value, ...]
     seeds: dict[Value, Value]  # output -> the input that brings its gradient; a loss brings its own
-    gradients: dict[Value, Value]  # input -> its gradient
+    gradients: dict[Value, Value]  # input -> its gradient; inputs that nothing depends on are not here
     records: list[Record]
     forward_nodes: set[Node] = field(default_factory=set)  # the others came with the derivatives
 
@@ -44,14 +44,19 @@ def differentiate(graph: BlockGraph, wrt: Sequence[Value] | None = None, *, allo
     The outputs of the graph must be host values. An output that a cross-entropy made is a loss: it needs no seed.
     `graph` itself is extended.
     """
-    if wrt is None:
-        wrt = [value for value in graph.inputs if value.dtype == "fp32" and value.shape != (1,)]
+    floats = [value for value in graph.inputs if value.dtype in ("fp16", "fp32")]
+    for value in wrt or ():
+        if value not in floats:
+            raise AutodiffError(f"wrt: {value!r} is not a floating-point input of this graph")
+    wrt = floats if wrt is None else wrt
     outputs = tuple(graph.outputs)
     if not outputs:
         raise AutodiffError("the graph has no output: declare one with g.output(name, value)")
     for output in outputs:
-        if output.dtype != "fp32":
+        if on_device(output):
             raise AutodiffError(f"output {output.name!r} is {output.type} on the device; end with g.to_host(value)")
+        if output.dtype != "fp32":
+            raise AutodiffError(f"output {output.name!r} is {output.type}, expected fp32: it has no gradient")
     forward = list(graph.nodes)
     sweep = _Sweep(graph, forward, [*wrt, *graph.parameters], allow_unproven)
     seeds = {}
@@ -62,6 +67,8 @@ def differentiate(graph: BlockGraph, wrt: Sequence[Value] | None = None, *, allo
             seeds[output] = graph.input(f"d_{output.name}", output.shape, "fp32")
             sweep.add(output, seeds[output])
     sweep.run()
+    for parameter in graph.parameters:  # those that host ops use as they are
+        graph.records += [whole_record(parameter, part) for part in sweep.contributions.get(parameter, ())]
     gradients = {value: graph.to_host(sweep.total(value)) for value in wrt if value in sweep.contributions}
     derived = Derived(graph, outputs, seeds, gradients, list(graph.records), set(forward))
     share_equal_nodes(derived)
@@ -127,7 +134,7 @@ class _Sweep:
         if self.allow_unproven:
             return
         for other in made:
-            if other.op.evidence.level != "direct" and node.op.evidence.level == "direct":
+            if other.op.evidence.level != "direct":
                 raise AutodiffError(
                     f"the derivative of {node.op.name} ({node.outputs[0].name}) needs {other.op.name}, which has not "
                     f"been seen to run through the direct path ({other.op.evidence.level}); use proven ops, or "
@@ -154,6 +161,7 @@ def share_equal_nodes(derived: Derived) -> None:
     seen: dict[object, Node] = {}
     constants: dict[object, Value] = {}
     kept = []
+    declared = set(graph.outputs)  # each keeps a node and a name of its own
 
     def current(value: Value) -> Value:
         if value.data is not None:
@@ -168,14 +176,11 @@ def share_equal_nodes(derived: Derived) -> None:
         }
         key = (node.op, tuple(node.tensors.items()), tuple(node.parameters.items()))
         twin = seen.setdefault(key, node)
-        if twin is node:
+        if twin is node or not declared.isdisjoint(node.outputs):
             kept.append(node)
             continue
         replaced.update(zip(node.outputs, twin.outputs, strict=True))
-        if node in derived.forward_nodes:
-            derived.forward_nodes.remove(node)
-        if any(output in graph.outputs for output in node.outputs):
-            raise AutodiffError(f"{node.outputs[0].name} is the same value as {twin.outputs[0].name}; declare it once")
+        derived.forward_nodes.discard(node)
     graph.nodes = kept
     derived.gradients = {value: current(gradient) for value, gradient in derived.gradients.items()}
     derived.records = [

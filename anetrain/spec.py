@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,8 +32,12 @@ class ModelSpec:
     def __post_init__(self) -> None:
         for name in ("dim", "hidden", "layers", "heads", "kv_heads", "head_dim", "vocab", "seq", "batch"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}, expected a positive whole number")
+        for name in ("norm_eps", "rope_base", "residual_scale"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0.0 < value < math.inf:
+                raise ValueError(f"{name} is {value!r}, expected a positive number")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads is {self.heads}, expected a multiple of kv_heads, {self.kv_heads}")
         if self.rope not in ("interleaved", "half", "none"):

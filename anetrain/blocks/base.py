@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from anetrain.graph import BlockGraph, Place
+from anetrain.graph import BlockGraph, Place, Value
 from anetrain.graph.builder import Precision
 
 if TYPE_CHECKING:
-    from anetrain.graph import Value
     from anetrain.graph.parameters import WeightTree
     from anetrain.spec import ModelSpec
 
@@ -36,6 +35,8 @@ def build(block: Block, spec: ModelSpec, *, norms: Place = "host", precision: Pr
     g = BlockGraph(spec, norms=norms, precision=precision)
     x = g.activation("x", spec.dim)
     y = block.forward(g, x, g.weights(block.weights(spec)))
+    if not isinstance(y, Value):
+        raise ValueError(f"{type(block).__name__}.forward returns {y!r}, expected a value of the graph")
     if y is x:
         raise ValueError(f"{type(block).__name__}.forward returns its input unchanged")
     g.output("y", g.to_host(y))

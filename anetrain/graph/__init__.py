@@ -2,7 +2,7 @@
 
 from anetrain.graph.builder import BlockGraph, Place, on_device, place
 from anetrain.graph.parameters import Parameter, Weights, bias, gain, matrix
-from anetrain.graph.records import Record, accumulate
+from anetrain.graph.records import Record, accumulate, whole_record
 from anetrain.mil.graph import BuildError, Node, Value
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "matrix",
     "on_device",
     "place",
+    "whole_record",
 ]

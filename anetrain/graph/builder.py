@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from anetrain.graph.parameters import Parameter, Weights, WeightTree, named
 from anetrain.graph.records import Record
 from anetrain.mil.graph import BuildError, Graph, Node, Operand, Value
 from anetrain.mil.ops import Arg, Op, find_op
-from anetrain.mil.types import TensorType
+from anetrain.mil.types import TensorType, dtype
 from anetrain.spec import ModelSpec
 
 Place = Literal["host", "device"]
@@ -81,7 +82,7 @@ class BlockGraph(Graph):
     # ------------------------------------------------------------ places
 
     def to_device(self, value: Value) -> Value:
-        if on_device(value):
+        if on_device(value) or value.data is not None:
             return value
         if value in self.parameters:
             return self.staged(value)
@@ -122,15 +123,25 @@ class BlockGraph(Graph):
         return super().add(x, y)
 
     def sub(self, x: Operand, y: Operand) -> Value:
-        return self.residual(x, y, -1.0) if self._any_host(x, y) else super().sub(x, y)
+        if self._any_host(x, y):
+            return self.residual(x, y, -1.0)
+        if (pair := self._with_vector(x, y)) is not None:
+            less = self.shift(self.mul(pair[0], -1.0), pair[1])  # the vector minus x
+            return less if pair[1] is x else self.mul(less, -1.0)
+        return super().sub(x, y)
 
     def mul(self, x: Operand, y: Operand) -> Value:
         for value, factor in ((x, y), (y, x)):
-            if isinstance(value, Value) and self._is_host(value) and isinstance(factor, int | float):
+            if isinstance(value, Value) and self._is_host(value) and isinstance(factor, Real):
                 return self.host_scale(value, float(factor))
         if (pair := self._with_vector(x, y)) is not None:
             return self.apply("scale", x=pair[0], vector=pair[1], axis=1)[0]
         return super().mul(x, y)
+
+    def real_div(self, x: Operand, y: Operand) -> Value:
+        if isinstance(x, Value) and self._is_host(x) and isinstance(y, Real) and y != 0:
+            return self.host_scale(x, 1.0 / float(y))
+        return super().real_div(x, y)
 
     def residual(self, x: Operand, y: Operand, alpha: float = 1.0) -> Value:
         """x + alpha * y in fp32 on the host."""
@@ -187,11 +198,11 @@ class BlockGraph(Graph):
 
     def embedding(self, table: Value, ids: Value) -> Value:
         """table [V, C] at ids [T]: fp32 [1, C, 1, T] on the host."""
-        return self.apply("embedding", table=table, ids=ids)[0]
+        return self.apply("embedding", table=self._stored("[embedding] table", table), ids=ids)[0]
 
     def host_linear(self, x: Value, weight: Value) -> Value:
         """weight [N, K] times x [1, K, 1, T] in fp32 on the host."""
-        return self.apply("host_dense", x=x, weight=weight)[0]
+        return self.apply("host_dense", x=x, weight=self._stored("[host_linear] weight", weight))[0]
 
     def cross_entropy(self, logits: Value | Sequence[Value], targets: Value, scale: Value) -> Value:
         """The mean loss [1]; its gradient is that of scale * loss."""
@@ -203,6 +214,8 @@ class BlockGraph(Graph):
     def apply(self, op_name: str, **arguments: Any) -> tuple[Value, ...]:
         outputs = super().apply(op_name, **arguments)
         assert outputs[0].producer is not None
+        if place(outputs[0].producer) == "device" and outputs[0].dtype == "fp32":
+            raise BuildError(f"[{op_name}] makes fp32 on the device, where blocks have fp16; g.to_host(x) makes fp32")
         self.stage_of[outputs[0].producer] = self.current_stage
         return outputs
 
@@ -215,11 +228,24 @@ class BlockGraph(Graph):
     def _tensor(self, op: type[Op], arg: Arg, given: Operand, leader: str) -> Value:
         """Takes an operand to the place of the op."""
         if isinstance(given, Value) and given.graph is self and op.name not in ("to_device", "to_host", "staged"):
-            if issubclass(op, HostOp):
+            if given.data is not None:
+                given = self._constant_for(given, leader)
+            elif issubclass(op, HostOp):
                 given = self.to_host(given)
             elif self._is_host(given) or given in self.parameters:
                 given = self.to_device(given)
         return super()._tensor(op, arg, given, leader)
+
+    def _constant_for(self, value: Value, leader: str) -> Value:
+        if value.data is None or value.dtype == leader or not dtype(value.dtype).is_float:
+            return value
+        return self.constant(value.data, dtype=leader)
+
+    def _stored(self, where: str, value: Value) -> Value:
+        self._own(value, where)
+        if value not in self.parameters and value.data is None:
+            raise BuildError(f"{where} is {value.name}, which is computed; expected a parameter or a constant")
+        return value
 
     def _is_host(self, value: Value) -> bool:
         return value.data is None and value.dtype == "fp32" and value not in self.parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from anetrain.graph.parameters import half_split_order
 from anetrain.graph.records import Record
+from anetrain.mil.derivatives import reshaped, sum_over
 from anetrain.mil.ops.base import Evidence, Op, axis_of, mismatch, parameter, rank_between, tensor
 from anetrain.mil.types import Array, TensorType
 
@@ -42,6 +44,8 @@ class Staged(BlockOp):
     def infer(master: TensorType, begin: int, end: int, paired_head: int) -> TensorType:
         if not 0 <= begin < end <= master.shape[0]:
             mismatch("begin", f"rows {begin} to {end} do not lie in {master}")
+        if paired_head and (begin % paired_head or end % paired_head):
+            mismatch("begin", f"rows {begin} to {end} cut a head of {paired_head} rows; stage whole heads")
         return TensorType("fp16", (end - begin, *master.shape[1:]))
 
     @staticmethod
@@ -52,8 +56,11 @@ class Staged(BlockOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         """For weights that are used in some other way than below: the gradient is a tensor, and it is added."""
+        graph: Any = backward.graph
         upstream = backward.gradient
-        record(backward, backward.node.outputs[0], "rowsum", upstream, None, rows_axis=len(upstream.shape) - 1)
+        if backward.parameter("paired_head"):
+            upstream = reshaped(graph, upstream, (upstream.shape[0], math.prod(upstream.shape[1:])))
+        record(backward, backward.output, "rowsum", upstream, None, rows_axis=len(upstream.shape) - 1)
         return {}
 
 
@@ -141,6 +148,20 @@ class VectorOp(BlockOp):
         return x
 
 
+def _record_vector(backward: Backward, kind: Any, axis: int, factor: Any = None) -> None:
+    vector: Any = backward.operand("vector")
+    upstream = backward.gradient
+    after = upstream.shape[axis + 1 :]
+    if vector.producer.parameters["paired_head"] and (not after or math.prod(after[:-1]) != 1):
+        backward.refuse(f"its vector has RoPE pairs, and axis {axis} of {list(upstream.shape)} is not that of the rows")
+    record(backward, vector, kind, upstream, factor, axis)
+
+
+def _sum_onto(graph: Any, value: Any, axis: int) -> Any:
+    """The sum over all axes but one: the gradient of a vector that was computed."""
+    return sum_over(graph, value, [other for other in range(len(value.shape)) if other != axis], keep_dims=False)
+
+
 class Scale(VectorOp):
     name = "scale"
 
@@ -152,13 +173,17 @@ class Scale(VectorOp):
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
         x, vector = (backward.operand(name) for name in ("x", "vector"))
-        axis = backward.parameter("axis")
+        axis = axis_of(backward.parameter("axis"), len(x.shape))
         upstream = backward.gradient
+        gradients = {}
+        if backward.wants("x"):
+            gradients["x"] = graph.apply("scale", x=upstream, vector=vector, axis=axis)[0]
         if backward.wants("vector"):
-            record(backward, vector, "rowdot", upstream, x, axis_of(axis, len(backward.node.outputs[0].shape)))
-        if not backward.wants("x"):
-            return {}
-        return {"x": graph.apply("scale", x=upstream, vector=vector, axis=axis)[0]}
+            if is_staged(vector):
+                _record_vector(backward, "rowdot", axis, x)
+            else:
+                gradients["vector"] = _sum_onto(graph, graph.mul(upstream, x), axis)
+        return gradients
 
 
 class Shift(VectorOp):
@@ -170,12 +195,15 @@ class Shift(VectorOp):
 
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
-        axis = backward.parameter("axis")
         upstream = backward.gradient
+        axis = axis_of(backward.parameter("axis"), len(upstream.shape))
+        gradients = {"x": upstream}
         if backward.wants("vector"):
-            vector = backward.operand("vector")
-            record(backward, vector, "rowsum", upstream, None, axis_of(axis, len(backward.node.outputs[0].shape)))
-        return {"x": upstream}
+            if is_staged(backward.operand("vector")):
+                _record_vector(backward, "rowsum", axis)
+            else:
+                gradients["vector"] = _sum_onto(backward.graph, upstream, axis)
+        return gradients
 
 
 class Detached(BlockOp):

@@ -13,7 +13,7 @@ import numpy as np
 from anetrain.graph.device_ops import BlockOp
 from anetrain.graph.parameters import half_split_order
 from anetrain.graph.records import Record
-from anetrain.mil.ops.base import mismatch, one_type, parameter, tensor
+from anetrain.mil.ops.base import mismatch, one_type, parameter, rank_between, tensor
 from anetrain.mil.types import Array, TensorType
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class ToHost(HostOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        if backward.node.parameters["paired_head"]:
-            raise TypeError("only gradients are read in stored order")
+        if backward.parameter("paired_head"):
+            backward.refuse("rows in stored order are gradients already")
         return {"x": graph.to_device(backward.gradient)}
 
 
@@ -84,7 +84,8 @@ class HostAdd(HostOp):
     def infer(x: TensorType, y: TensorType, alpha: float) -> TensorType:
         one_type(x, y=y)
         if x.shape != y.shape:
-            mismatch("y", f"has shape {list(y.shape)}, x has {list(x.shape)}; on the host both are alike")
+            hint = "; g.shift adds a vector" if y.rank == 1 else ""
+            mismatch("y", f"has shape {list(y.shape)}, x has {list(x.shape)}; on the host both are alike{hint}")
         return x
 
     @staticmethod
@@ -119,7 +120,13 @@ class HostScale(HostOp):
 # ---------------------------------------------------------------- norms: over channels, for each token
 
 
+def _channel_first(name: str, x: TensorType) -> None:
+    if x.rank != 4 or x.shape[0] != 1 or x.shape[2] != 1:
+        mismatch(name, f"has shape {list(x.shape)}, expected [1, C, 1, T]")
+
+
 def _vector_fits(x: TensorType, **vectors: TensorType) -> None:
+    _channel_first("x", x)
     for name, vector in vectors.items():
         if vector.shape != (x.shape[1],):
             mismatch(name, f"has shape {list(vector.shape)}, expected [{x.shape[1]}], the channels of x")
@@ -159,9 +166,7 @@ class HostRmsNorm(HostOp):
         dx, dgain = graph.apply(
             "host_rms_norm_backward", dy=backward.upstream[0], x=x, gain=gain, rrms=backward.node.outputs[1]
         )
-        if backward.wants("gain"):
-            graph.records.append(Record("rowsum", gain, dgain, end=gain.shape[0], rows_axis=1))
-        return {"x": dx}
+        return {"x": dx, "gain": dgain}
 
 
 class HostRmsNormBackward(HostOp):
@@ -173,13 +178,13 @@ class HostRmsNormBackward(HostOp):
 
     @staticmethod
     def infer(dy: TensorType, x: TensorType, gain: TensorType, rrms: TensorType) -> tuple[TensorType, ...]:
-        return x, TensorType("fp32", (1, x.shape[1], 1, 1))
+        return x, gain
 
     @staticmethod
     def meaning(dy: Array, x: Array, gain: Array, rrms: Array) -> tuple[Array, Array]:
         weighted = dy * _column(gain)
         dx = rrms * (weighted - x * rrms**2 * np.mean(weighted * x, axis=1, keepdims=True))
-        return dx, np.sum(dy * x * rrms, axis=3, keepdims=True)
+        return dx, np.sum(dy * x * rrms, axis=(0, 2, 3))
 
 
 class HostLayerNorm(HostOp):
@@ -204,15 +209,12 @@ class HostLayerNorm(HostOp):
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
-        x, gain, bias = (backward.operand(name) for name in ("x", "gain", "bias"))
+        x, gain = (backward.operand(name) for name in ("x", "gain"))
         _, mean, rstd = backward.node.outputs
         dx, dgain, dbias = graph.apply(
             "host_layer_norm_backward", dy=backward.upstream[0], x=x, gain=gain, mean=mean, rstd=rstd
         )
-        for name, vector, gradient in (("gain", gain, dgain), ("bias", bias, dbias)):
-            if backward.wants(name):
-                graph.records.append(Record("rowsum", vector, gradient, end=vector.shape[0], rows_axis=1))
-        return {"x": dx}
+        return {"x": dx, "gain": dgain, "bias": dbias}
 
 
 class HostLayerNormBackward(HostOp):
@@ -226,8 +228,7 @@ class HostLayerNormBackward(HostOp):
     def infer(
         dy: TensorType, x: TensorType, gain: TensorType, mean: TensorType, rstd: TensorType
     ) -> tuple[TensorType, ...]:
-        vector = TensorType("fp32", (1, x.shape[1], 1, 1))
-        return x, vector, vector
+        return x, gain, gain
 
     @staticmethod
     def meaning(dy: Array, x: Array, gain: Array, mean: Array, rstd: Array) -> tuple[Array, ...]:
@@ -235,7 +236,7 @@ class HostLayerNormBackward(HostOp):
         weighted = dy * _column(gain)
         centred = weighted - np.mean(weighted, axis=1, keepdims=True)
         dx = rstd * (centred - normal * np.mean(weighted * normal, axis=1, keepdims=True))
-        return dx, np.sum(dy * normal, axis=3, keepdims=True), np.sum(dy, axis=3, keepdims=True)
+        return dx, np.sum(dy * normal, axis=(0, 2, 3)), np.sum(dy, axis=(0, 2, 3))
 
 
 # ---------------------------------------------------------------- both ends of a model
@@ -275,6 +276,8 @@ class HostDense(HostOp):
 
     @staticmethod
     def infer(x: TensorType, weight: TensorType, transpose: bool) -> TensorType:
+        _channel_first("x", x)
+        rank_between("weight", weight, 2, 2)
         out_channels, in_channels = weight.shape[::-1] if transpose else weight.shape
         if x.shape[1] != in_channels:
             mismatch("weight", f"takes {in_channels} channels, x has {x.shape[1]}")
@@ -311,9 +314,14 @@ class CrossEntropy(HostOp):
 
     @staticmethod
     def infer(logits: Sequence[TensorType], targets: TensorType, scale: TensorType) -> tuple[TensorType, ...]:
+        if not logits:
+            mismatch("logits", "has no chunk")
         for chunk in logits:
-            if chunk.rank != 4 or targets.shape != (chunk.shape[3],):
-                mismatch("targets", f"has shape {list(targets.shape)}, logits {list(chunk.shape)}; expected [T] each")
+            _channel_first("logits", chunk)
+            if targets.shape != (chunk.shape[3],):
+                mismatch("targets", f"has shape {list(targets.shape)}, expected [{chunk.shape[3]}], one for each token")
+        if scale.shape != (1,):
+            mismatch("scale", f"has shape {list(scale.shape)}, expected [1]")
         return TensorType("fp32", (1,)), *logits
 
     @staticmethod
@@ -334,4 +342,7 @@ class CrossEntropy(HostOp):
 
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
-        return {"logits": backward.node.outputs[1:]}
+        loss, *gradients = backward.node.outputs
+        if backward.upstream[0] is not loss:  # autodiff's mark of a loss that is an output
+            backward.refuse("its loss is for an output, not for other ops; `scale` weighs it")
+        return {"logits": gradients}

@@ -28,6 +28,11 @@ class Parameter:
     paired_head: int = 0  # head_dim where RoPE pairs are neighbouring rows here; devices see each head half-split
     name: str = ""
 
+    def __post_init__(self) -> None:
+        _check_shape(self.shape)
+        if self.paired_head:
+            half_split_order(self.shape[0], self.paired_head)
+
     @property
     def size(self) -> int:
         return math.prod(self.shape)
@@ -40,6 +45,7 @@ class Parameter:
 
 def matrix(rows: int, columns: int, *, paired_head: int = 0, deviation: float | None = None) -> Parameter:
     """[rows, columns], applied as W x to channel-first activations: `columns` is the fan-in."""
+    _check_shape((rows, columns))
     spread = 1.0 / math.sqrt(columns) if deviation is None else deviation
     return Parameter((rows, columns), "normal", spread, paired_head=paired_head)
 
@@ -54,6 +60,11 @@ def bias(length: int, *, paired_head: int = 0) -> Parameter:
     return Parameter((length,), "zeros", decay=False, paired_head=paired_head)
 
 
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if not 1 <= len(shape) <= 5 or any(not isinstance(n, int) or n < 1 for n in shape):
+        raise ValueError(f"a parameter of shape {list(shape)}: expected 1 to 5 positive whole numbers")
+
+
 def named(tree: WeightTree, prefix: str = "") -> Iterator[Parameter]:
     """The parameters of a tree of weights, each with its dotted path as name."""
     for key, item in tree.items():
@@ -61,8 +72,12 @@ def named(tree: WeightTree, prefix: str = "") -> Iterator[Parameter]:
             raise ValueError(f"weight {prefix + key!r}: a name is letters, digits and _, not starting with a digit")
         if isinstance(item, Parameter):
             yield replace(item, name=prefix + key)
-        else:
+        elif isinstance(item, Mapping):
             yield from named(item, f"{prefix}{key}.")
+        else:
+            raise ValueError(
+                f"weight {prefix + key!r} is {type(item).__name__}, expected matrix(), gain(), bias() or a dict"
+            )
 
 
 class Weights:

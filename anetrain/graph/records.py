@@ -40,6 +40,11 @@ class Record:
         return array.reshape(rows, -1)
 
 
+def whole_record(parameter: Value, gradient: Value) -> Record:
+    """Adds a gradient that has the parameter's shape."""
+    return Record("rowsum", parameter, gradient, end=parameter.shape[0], rows_axis=len(parameter.shape) - 1)
+
+
 def accumulate(record: Record, gradient: Array, a: Array, b: Array | None, alpha: float = 1.0) -> None:
     """What a record means, in numpy: for references; training uses anetrain.cpu."""
     target: Any = gradient[record.begin : record.end]
