@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 Weights = dict[str, Tensor]
 
@@ -28,15 +28,15 @@ def inner(weights: Weights, name: str) -> Weights:
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
-    return F.rms_norm(x, (x.shape[-1],), gain, eps)
+    return functional.rms_norm(x, (x.shape[-1],), gain, eps)
 
 
 def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return F.layer_norm(x, (x.shape[-1],), gain, bias, eps)
+    return functional.layer_norm(x, (x.shape[-1],), gain, bias, eps)
 
 
 def linear(x: Tensor, w: Weights) -> Tensor:
-    return F.linear(x, w["weight"], w.get("bias"))
+    return functional.linear(x, w["weight"], w.get("bias"))
 
 
 def rope_interleaved(x: Tensor, base: float) -> Tensor:
@@ -59,10 +59,8 @@ def rope_half(x: Tensor, base: float) -> Tensor:
 
 
 def attention(x: Tensor, w: Weights, s: Any, window: int | None = None) -> Tensor:
-    heads = [
-        F.linear(x, w["w" + name], w.get("b" + name)).unflatten(-1, (-1, s.head_dim)).transpose(1, 2) for name in "qkv"
-    ]
-    q, k, v = heads  # [B, H, S, D]
+    rows = [functional.linear(x, w["w" + name], w.get("b" + name)) for name in "qkv"]
+    q, k, v = (t.unflatten(-1, (-1, s.head_dim)).transpose(1, 2) for t in rows)  # [B, H, S, D]
     if s.qk_norm:
         q, k = rms_norm(q, w["q_norm"], s.norm_eps), rms_norm(k, w["k_norm"], s.norm_eps)
     if s.rope != "none":
@@ -72,16 +70,17 @@ def attention(x: Tensor, w: Weights, s: Any, window: int | None = None) -> Tenso
     seen = torch.ones(s.seq, s.seq, dtype=torch.bool).tril()
     if window is not None:
         seen &= ~torch.ones(s.seq, s.seq, dtype=torch.bool).tril(-window)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=1 / math.sqrt(s.head_dim))
-    return F.linear(out.transpose(1, 2).flatten(-2), w["wo"], w.get("bo"))
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=1 / math.sqrt(s.head_dim))
+    return functional.linear(out.transpose(1, 2).flatten(-2), w["wo"], w.get("bo"))
 
 
 def swiglu(x: Tensor, w: Weights) -> Tensor:
-    return F.linear(F.silu(F.linear(x, w["w1"])) * F.linear(x, w["w3"]), w["w2"])
+    return functional.linear(functional.silu(functional.linear(x, w["w1"])) * functional.linear(x, w["w3"]), w["w2"])
 
 
 def gelu_ffn(x: Tensor, w: Weights) -> Tensor:
-    return F.linear(F.gelu(F.linear(x, w["w1"], w["b1"]), approximate="tanh"), w["w2"], w["b2"])
+    hidden = functional.gelu(functional.linear(x, w["w1"], w["b1"]), approximate="tanh")
+    return functional.linear(hidden, w["w2"], w["b2"])
 
 
 def transformer(x: Tensor, w: Weights, s: Any) -> Tensor:
