@@ -235,3 +235,36 @@ def test_derived_programs_run_on_the_emulator(name: str, data: st.DataObject) ->
             largest = np.abs(true[np.isfinite(true)]).max(initial=1.0)
             tolerance = (1e-3 if fp32 else 1e-2) * largest
             np.testing.assert_allclose(np.asarray(found[output], np.float64), true, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", [name for name in DIRECT if name not in ("cast", "pow")])
+@few(4)
+@drawn(st.data())
+def test_a_strict_chip_takes_the_derivatives_of_direct_ops(name: str, data: st.DataObject) -> None:
+    op = Bordered(data.draw(cases(name).filter(usable)), kind="fp16")
+    op.finish()
+    if has_no_direct_rule(op):
+        return
+    with strict_chip().compile(op.graph.program(), label=name) as program:
+        assert set(program.run(op.feeds)) == {f"d_{source}" for source in op.gradients}
+
+
+@cache
+def strict_chip() -> device.Device:
+    return emulator("m4")
+
+
+@pytest.mark.parametrize("executor", ["fast", "audit"])
+def test_masks_meet_no_infinity_on_a_chip(executor: str) -> None:
+    g = Graph()
+    x, u, v = g.input("a_x", (1, 4, 1, WIDTH)), g.input("b_u", (1, 4, 1, WIDTH)), g.input("c_v", (1, 1, 1, WIDTH))
+    g.output("of_relu", sweep(g, {g.relu(x): u}, [x])[x])
+    g.output("of_max", sweep(g, {g.reduce_max(x, axes=[1], keep_dims=True): v}, [x])[x])
+    columns = np.array([[60000, -60000, 3, -3], [65504, 65504, -65504, 0], [-1, 0, -65504, 2.0**-14]], np.float16)
+    array = np.zeros((1, 4, 1, WIDTH), np.float16)
+    array[0, :, 0, :3] = columns.T
+    feeds = {"a_x": array, "b_u": np.full(array.shape, 7.0), "c_v": np.full((1, 1, 1, WIDTH), 6.0)}
+    with emulator("m4", executor=executor) as chip, chip.compile(g.program(), label="masks") as program:
+        found = program.run(feeds)
+    np.testing.assert_array_equal(found["of_relu"][0, :, 0, :3].T, 7.0 * (columns > 0))
+    np.testing.assert_array_equal(found["of_max"][0, :, 0, :3].T, [[6, 0, 0, 0], [3, 3, 0, 0], [0, 0, 0, 6]])
