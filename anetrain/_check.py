@@ -28,7 +28,7 @@ class Finding:
     limit: str
     """What the rule allows."""
     detail: str
-    """Subject, value, limit, place and what to do, as a sentence: the one that a compile error shows."""
+    """All of it as a sentence, with place and what to do: that of the compile error, which adds the profile."""
     summary: str
     """What the rule says, and (``source``) who found it."""
     source: str

@@ -88,9 +88,8 @@ def compile_error(dev: device.Device, program: Program) -> CompileError | None:
 def assert_as_compiled(findings: list[Finding], error: CompileError | None) -> None:
     """Compile stops at the first of the refusals, and says the same."""
     first = refusals(findings)[:1]
-    assert [(f.rule, f.detail, f.line, f.column) for f in first] == [
-        (e.rule, e.detail, e.line, e.column) for e in [error] if e
-    ]
+    expected = [(f.rule, f.detail + (f" (profile {f.profile})" if f.rule else ""), f.line, f.column) for f in first]
+    assert expected == [(e.rule, e.detail, e.line, e.column) for e in [error] if e]
 
 
 def built(build: Callable[[Graph], None]) -> Program:
@@ -145,7 +144,7 @@ def test_evaluate_rule(rule: str) -> None:
     program = emulator("exact", rules={**BARE, rule: case.on}).compile(case.program())
     with pytest.raises(EvalError) as failed:
         program.run({port.name: np.zeros(port.shape, np.float16) for port in program.inputs})
-    assert failed.value.detail == findings[0].detail
+    assert failed.value.detail == findings[0].detail + " (profile exact)"
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ typedef struct {
   const char *subject; /* "input 'x'", "conv 'y'", "the program"; "" without a rule */
   const char *value;   /* what was found, in words */
   const char *limit;   /* what the rule allows */
-  const char *detail;  /* all of it as a sentence; that of ane_error where a compile fails by this finding */
+  const char *detail;  /* all of it as a sentence; an ane_error of this finding adds the profile */
   const char *summary; /* of the rule, with its source: as in ane_rule_table */
   const char *source;
   int32_t line, column; /* as in ane_error */

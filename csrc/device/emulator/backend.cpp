@@ -141,6 +141,17 @@ std::unique_ptr<Executor> make_executor(const ane_backend_device &device, std::s
   }
 }
 
+// Runs the body; a rule that it breaks is one of the device's profile, and the error says of which.
+template <class Body>
+void under_profile(const ane_backend_device &device, Body &&body) {
+  try {
+    body();
+  } catch (DeviceError &failure) {
+    if (!failure.rule.empty()) failure.detail += " (profile " + device.profile.field("name") + ")";
+    throw;
+  }
+}
+
 // Compiles that fail count too. Returns how many there were before.
 uint64_t count_compile(ane_backend_device &device) {
   std::lock_guard lock(device.load_mutex);
@@ -202,8 +213,11 @@ ane_status create_program(ane_backend_device *device, const char *mil, size_t mi
       [&]() -> ane_status {
         if (const ane_status status = before_compile(context, error)) return status;
         const uint64_t earlier_compiles = count_compile(*device);
-        auto program = compile(*device, mil, mil_bytes, blob_files(blobs, blob_count));
-        load(*device, *program, earlier_compiles);
+        std::unique_ptr<ane_backend_program> program;
+        under_profile(*device, [&] {
+          program = compile(*device, mil, mil_bytes, blob_files(blobs, blob_count));
+          load(*device, *program, earlier_compiles);
+        });
         device->objects++;
         *info = {program->input_ports.data(),
                  program->output_ports.data(),
@@ -289,7 +303,8 @@ ane_status evaluate(ane_backend_request *request, const uint64_t *input_seeds, a
         ane_backend_device &device = *program.device;
         if (!request->too_small.empty()) throw engine_error(kInferenceError, {}, request->too_small);
         if (device.has_evaluate_rules)
-          check_evaluation(*program.graph, device.profile, request->sizes, device.tile_poisoned);
+          under_profile(
+              device, [&] { check_evaluation(*program.graph, device.profile, request->sizes, device.tile_poisoned); });
         for (size_t i = 0; i < program.inputs.size(); i++)
           request->inputs[program.inputs[i].declared].seed = input_seeds[i];
         for (auto &input : request->padded_inputs) pack_rows(*input.port, input.surface, input.dense.data());
