@@ -225,6 +225,18 @@ def test_a_result_that_is_not_finite_leaves_gradients_alone(bad: float) -> None:
     assert not any(gradient.any() for gradient in gradients_of(layer).values())
 
 
+def test_the_largest_value_of_backward_is_known() -> None:
+    inputs, parameters = arrays()
+    layer = layer_of(hand_plan(), parameters)
+    layer.forward({"x": inputs["x"]})
+    layer.backward({"y": np.float32(64.0) * inputs["d_y"]})
+    surfaces = [layer.surfaces[name].surface.read(rows, WIDTH) for name, rows in (("dz", OUT), ("dh", IN))]
+    largest = max(float(np.abs(array).max()) for array in surfaces)
+    assert layer.largest_received == largest
+    layer.backward({"y": inputs["d_y"]})
+    assert layer.largest_received == largest, "a smaller one took its place"
+
+
 def test_forward_alone_needs_no_gradients_and_compiles_no_backward() -> None:
     plan = hand_plan()
     inputs, parameters = arrays()

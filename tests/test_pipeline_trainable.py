@@ -12,7 +12,7 @@ import pytest
 
 from anetrain import reference
 from anetrain.autodiff import Derived
-from anetrain.blocks import Classifier, Embedding, LlamaBlock, RMSNorm
+from anetrain.blocks import Classifier, Embedding, GeluFFN, LlamaBlock, RMSNorm, SwiGLU
 from anetrain.errors import CompileError, EvalError
 from anetrain.lower import LAYOUTS, Layout
 from anetrain.lower.plan import Receive, Send
@@ -26,8 +26,7 @@ SPEC = ModelSpec(dim=48, hidden=85, layers=2, heads=6, kv_heads=3, head_dim=8, v
 
 
 def model_of(spec: ModelSpec = SPEC, *, fp32: bool = False, device: Any = None, **options: Any) -> Trainable:
-    block = LlamaBlock()
-    blocks = [Embedding(), block, block, Classifier()]
+    blocks = [Embedding(), LlamaBlock(), LlamaBlock(), Classifier()]  # equal, but not the same object
     precision = "fp32" if fp32 else "fp16"
     model = Trainable(device or emulator(fp32=fp32), blocks, spec, seed=3, precision=precision, **options)
     rng = np.random.default_rng(4)
@@ -89,6 +88,12 @@ def test_equal_blocks_share_programs_and_scratch_and_neighbours_share_arrays() -
     for left, right in ((embedding, first), (first, second), (second, head)):
         assert right.inputs["x"] is left.outputs["y"]
         assert right.input_gradients["x"] is left.seeds["y"]
+    mixed = Trainable(device, [Embedding(), SwiGLU(), GeluFFN(), SwiGLU(), Classifier()], SPEC)
+    plans = [layer.compiled for layer in mixed.stack.layers[1:4]]
+    assert plans[0] is plans[2] is not plans[1]
+    alive = device.counters().live_programs
+    mixed.unload()
+    assert device.counters().live_programs == alive - sum(len(plan.plan.programs) for plan in plans[:2])
     model.step(*batch())
     model.stack.layers[1].traffic.clear()
     model.step(*batch())

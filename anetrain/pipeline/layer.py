@@ -80,6 +80,7 @@ class Layer:
             raise PlanError(f"{name}: the plan was compiled without backward, so it takes no gradients")
         self.name, self.compiled, self.trains = name, compiled, gradients is not None
         self.traffic = Traffic()
+        self.largest_received = 0.0  # the largest magnitude that backward had from the device: how near fp16's end is
         plan = compiled.plan
         self._derived = derived = plan.derived
         self._shared, self._is_staged = shared, not plan.weights
@@ -139,12 +140,17 @@ class Layer:
         self._run(self._backward)
         for source, target in self._copies:
             np.copyto(target, source)
-        bad = [value.name for value in self._received if not is_finite(self._values[value])]
-        if bad:
-            raise NonFiniteError(f"{self.name}: backward", bad)
+        self._look_at_received()
         for add in self._sums:
             add(alpha)
         return self.input_gradients
+
+    def _look_at_received(self) -> None:
+        sizes = [largest(self._values[value]) for value in self._received]
+        bad = [value.name for value, size in zip(self._received, sizes, strict=True) if not math.isfinite(size)]
+        if bad:
+            raise NonFiniteError(f"{self.name}: backward", bad)
+        self.largest_received = max(self.largest_received, *sizes, 0.0)
 
     def _run(self, steps: Iterable[BoundStep]) -> None:
         traffic = self.traffic
@@ -301,10 +307,9 @@ class Layer:
         return self._requests[index]
 
 
-def is_finite(array: Array) -> bool:
-    """Without a temporary array: one element that is not finite makes the sum so."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return math.isfinite(array.sum())
+def largest(array: Array) -> float:
+    """The largest magnitude, without a temporary array. A NaN makes both ends NaN."""
+    return max(-float(array.min()), float(array.max()))
 
 
 def _made(steps: Iterable[Step]) -> set[Value]:

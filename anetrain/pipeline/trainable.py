@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from anetrain.autodiff import Derived, differentiate
 from anetrain.blocks import Block, Classifier, Embedding, build, build_embedding, build_loss
 from anetrain.device import Device
 from anetrain.errors import ANEError, CompileError
-from anetrain.graph import BlockGraph, Place
+from anetrain.graph import BlockGraph, Place, Value
 from anetrain.graph.builder import Precision
 from anetrain.lower import GRANULARITIES, Granularity, Layout, Plan, lower
 from anetrain.mil.types import Array
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Trainable:
-    """`blocks`: an Embedding, blocks, a Classifier. Equal blocks (the same object, or a == b) share their programs.
+    """`blocks`: an Embedding, blocks, a Classifier. Blocks of equal graphs share their programs.
 
     parameters, gradients   fp32 arrays by name; a tied embedding is one array
     loss_scale              gradients travel through the device times this
@@ -60,7 +60,7 @@ class Trainable:
         self.parameters: dict[str, Array] = {}
         random = np.random.default_rng(seed)
         prefixes = [f"layers.{index - 1}." if isinstance(b, Block) else "" for index, b in enumerate(blocks)]
-        graphs = _shared(blocks, lambda block: differentiate(_graph(block, spec, norms, precision)))
+        graphs = _derived([_graph(block, spec, norms, precision) for block in blocks])
         for prefix, derived in zip(prefixes, graphs, strict=True):
             for known in derived.graph.parameters.values():
                 if prefix + known.name not in self.parameters:
@@ -125,6 +125,11 @@ class Trainable:
                 layer.load(CompiledPlan(self.device, plan, weights))
             layer.stage()
 
+    def unload(self) -> None:
+        """Gives the engine's places back; afterwards nothing here runs."""
+        for layer in self.stack.layers:
+            layer.compiled.unload()
+
     def clear_gradients(self) -> None:
         for gradient in self.gradients.values():
             gradient.fill(0.0)
@@ -173,13 +178,38 @@ def _graph(block: AnyBlock, spec: ModelSpec, norms: Place, precision: Precision)
     return build(block, spec, norms=norms, precision=precision)
 
 
-def _shared(blocks: Sequence[AnyBlock], derive: Callable[[AnyBlock], Derived]) -> list[Derived]:
-    """One graph for equal blocks."""
-    found: list[Derived] = []
-    for index, block in enumerate(blocks):
-        first = next(other for other in range(index + 1) if blocks[other] == block)
-        found.append(derive(block) if first == index else found[first])
+def _derived(graphs: Sequence[BlockGraph]) -> list[Derived]:
+    """One derived graph for all that are equal."""
+    known: dict[object, Derived] = {}
+    found = []
+    for graph in graphs:
+        key = _signature(graph)
+        if key not in known:
+            known[key] = differentiate(graph)
+        found.append(known[key])
     return found
+
+
+def _signature(graph: BlockGraph) -> object:
+    """Equal for graphs that compute the same from parameters of the same names, and are cut in the same places."""
+    numbers: dict[Value, int] = {}
+
+    def reference(value: Value) -> object:
+        if value.data is not None:
+            return value.type, value.inline, value.data.tobytes()
+        return numbers.setdefault(value, len(numbers))
+
+    sources = [(reference(value), value.name, value.type) for value in graph.inputs]
+    parameters = [(reference(value), known) for value, known in graph.parameters.items()]
+    nodes = []
+    for node in graph.nodes:
+        operands = tuple(map(reference, node.operands))
+        results = tuple(map(reference, node.outputs))
+        nodes.append(
+            (node.op, operands, tuple(node.tensors), tuple(node.parameters.items()), results, graph.stage_of[node])
+        )
+    outputs = [(reference(value), value.name) for value in graph.outputs]
+    return tuple(sources), tuple(parameters), tuple(nodes), tuple(outputs)
 
 
 def _part(arrays: Mapping[str, Array], prefix: str, derived: Derived) -> dict[str, Array]:
