@@ -6,24 +6,26 @@ import math
 
 from anetrain.lower.plan import ProgramReport
 from anetrain.mil.graph import Graph, Node, Value
+from anetrain.mil.text import live_nodes
 from anetrain.mil.types import dtype
 
 VIEWS = frozenset({"reshape", "slice_by_size", "squeeze", "expand_dims"})  # taken to cost no memory
 
 
 def report(graph: Graph) -> ProgramReport:
+    nodes = live_nodes(graph)
     inputs = {value.name: value.shape for value in graph.inputs}
     outputs = {value.name: value.shape for value in graph.outputs}
-    constants = {value for node in graph.nodes for value in node.operands if value.data is not None}
+    constants = {value for node in nodes for value in node.operands if value.data is not None}
     return ProgramReport(
         inputs,
         outputs,
         sum(map(_bytes, graph.inputs)),
         sum(map(_bytes, graph.outputs)),
         sum(map(_bytes, constants)),
-        sum(map(_flops, graph.nodes)),
-        len(graph.nodes),
-        _working_set(graph),
+        sum(map(_flops, nodes)),
+        len(nodes),
+        _working_set(nodes, {*graph.inputs, *graph.outputs}),
     )
 
 
@@ -45,14 +47,18 @@ def _flops(node: Node) -> int:
     return max([size, *(math.prod(operand.shape) for operand in node.operands)])
 
 
-def _working_set(graph: Graph) -> int:
+def _working_set(nodes: list[Node], borders: set[Value]) -> int:
     """The most bytes alive at one time: borders always, other values from where they are made to their last reader."""
-    last_use = {value: position for position, node in enumerate(graph.nodes) for value in node.operands}
-    borders = {*graph.inputs, *graph.outputs}
+    last_use: dict[Value, int] = {}
+    for position, node in reversed(list(enumerate(nodes))):
+        is_view = node.op.name in VIEWS
+        end = max(last_use.get(value, position) for value in node.outputs) if is_view else position  # of what it shows
+        for value in node.operands:
+            last_use[value] = max(end, last_use.get(value, 0))
     total = sum(map(_bytes, borders))
     alive: dict[Value, int] = {}
     peak = total
-    for position, node in enumerate(graph.nodes):
+    for position, node in enumerate(nodes):
         if node.op.name not in VIEWS:
             alive.update({value: last_use.get(value, position) for value in node.outputs if value not in borders})
         peak = max(peak, total + sum(map(_bytes, alive)))

@@ -96,7 +96,7 @@ class _Writer:
         self.constant_names: dict[Any, str] = {}  # literal -> the constant that holds it
         self.declared: set[str] = set()
         self.constant_count = 0
-        self.nodes = _live_nodes(graph)
+        self.nodes = live_nodes(graph)
         self.files, self.places = _blob_files(_blob_values(graph, self.nodes), single_blob)
 
     def program(self) -> Program:
@@ -228,7 +228,7 @@ def _parameter_array(given: Any, kind: str, node: Node) -> tuple[Array | str, st
     return np.asarray(given, dtype=dtype(element).numpy), element
 
 
-def _live_nodes(graph: Graph) -> list[Node]:
+def live_nodes(graph: Graph) -> list[Node]:
     """The nodes that outputs need, in their order."""
     wanted = set(graph.outputs)
     live = []

@@ -1,0 +1,159 @@
+"""How much may be one program: fused where a device takes it, else per stage, else per linear layer.
+
+    choice = choose(derived, device, lambda plan: CompiledPlan(device, plan))
+    choice.plan, choice.compiled
+    choice.explain()        # "4 dispatches, fused", or why there are more
+
+Only a program that does not compile (or is known beforehand not to) is a reason to step down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from anetrain.autodiff import Derived
+from anetrain.device import Device, Finding
+from anetrain.errors import CompileError
+from anetrain.lower.check import check_on_device, refuses
+from anetrain.lower.lowering import GRANULARITIES, lower
+from anetrain.lower.memory import Descent, LadderMemory, Remembered
+from anetrain.lower.plan import Granularity, Layout, Plan
+from anetrain.lower.surfaces import Outputs
+
+log = logging.getLogger("anetrain.lower")
+
+Compiled = TypeVar("Compiled")
+
+
+@dataclass
+class Choice(Generic[Compiled]):
+    plan: Plan
+    compiled: Compiled
+    descents: tuple[Descent, ...]  # why this is not the fused form: found now, or remembered
+    fused_dispatches: int  # what the fused form would take, forward and backward
+
+    def explain(self) -> str:
+        """One sentence, with rule, value and limit of each rung that was left."""
+        count, form = len(self.plan.programs), self.plan.granularity
+        if form == "fused":
+            return f"{count} dispatches, fused"
+        return f"{count} dispatches, per {form}, instead of {self.fused_dispatches}: {_listed(self.descents)}"
+
+
+def choose(
+    derived: Derived,
+    device: Device,
+    compile: Callable[[Plan], Compiled],
+    *,
+    layout: Layout = "stacked",
+    outputs: Outputs = "one",
+    save_probabilities_up_to: int = 512,
+    memory: LadderMemory | None = None,
+) -> Choice[Compiled]:
+    """Lowers and compiles at the highest rung that the device takes.
+
+    compile    compiles all programs of a plan; when it raises it leaves none of them loaded
+    memory     what it says is tried first. It never makes a run fail: every other rung is tried after it
+    """
+
+    def lowered(rung: Granularity) -> Plan:
+        dialect = device.facts.get("dialect", "B")
+        return lower(
+            derived,
+            layout,
+            rung,
+            outputs=outputs,
+            dialect=dialect,
+            save_probabilities_up_to=save_probabilities_up_to,
+        )
+
+    fused = lowered("fused")
+    key = memory_key(device, fused)
+    remembered = memory.recall(key) if memory else None
+    rungs = _order(remembered)
+    descents: list[Descent] = []
+    for rung in rungs:
+        plan = fused if rung == "fused" else lowered(rung)
+        is_last = rung == rungs[-1]
+        try:
+            if not is_last:  # of the last one the device has to say it
+                _refuse_what_cannot_pass(plan, device)
+            compiled = compile(plan)
+            break
+        except CompileError as error:
+            descents.append(_descent(rung, error))
+            if is_last:
+                raise _nothing_passed(error, descents) from error
+            log.warning("not taken: %s", descents[-1])
+    reasons = _reasons(rung, remembered, descents)
+    if memory:
+        memory.remember(key, rung, reasons)
+    choice = Choice(plan, compiled, reasons, len(fused.programs))
+    log.info("%s", choice.explain())
+    return choice
+
+
+class KnownRefusalError(CompileError):
+    """A program that does not pass, known before it is compiled."""
+
+    def __init__(self, label: str, found: Finding) -> None:
+        super().__init__(str(found), rule=found.rule, line=found.line, column=found.column, label=label)
+        self.found = found
+
+
+def _refuse_what_cannot_pass(plan: Plan, device: Device) -> None:
+    for label, found in check_on_device(plan, device):
+        if refuses(found):
+            raise KnownRefusalError(label, found)
+
+
+def _descent(rung: Granularity, error: CompileError) -> Descent:
+    if isinstance(error, KnownRefusalError):
+        found = error.found
+        return Descent(rung, error.label, str(error), found.rule, f"{found.subject}: {found.value}", found.limit)
+    return Descent(rung, error.label, str(error), error.rule)
+
+
+def _order(remembered: Remembered | None) -> tuple[Granularity, ...]:
+    first = GRANULARITIES.index(remembered.rung) if remembered else 0
+    return GRANULARITIES[first:] + GRANULARITIES[:first]
+
+
+def _reasons(rung: Granularity, remembered: Remembered | None, descents: list[Descent]) -> tuple[Descent, ...]:
+    """Why each higher rung is not taken: as found now, or as remembered."""
+    known = {descent.rung: descent for descent in (*(remembered.descents if remembered else ()), *descents)}
+    return tuple(known[higher] for higher in GRANULARITIES[: GRANULARITIES.index(rung)] if higher in known)
+
+
+def _nothing_passed(last: CompileError, descents: list[Descent]) -> CompileError:
+    """The last error, with what was tried before it."""
+    detail = f"the device takes the block in no form. {_listed(descents)}"
+    return CompileError(
+        detail, code=last.code, domain=last.domain, text=last.text, rule=last.rule, line=last.line, column=last.column
+    )
+
+
+def memory_key(device: Device, fused: Plan) -> str:
+    """The device, its system, and what is compiled: sizes, layout and options all show in the text of the programs."""
+    facts = device.facts
+    names = ("kind", "profile", "chip", "os_build")
+    words = [str(facts[name]) for name in names if facts.get(name)]
+    if facts["kind"] == "emulator":  # its limits can be switched
+        words.append(_digest([json.dumps({name: facts[name] for name in ("rules", "allow_unproven", "fp32")})]))
+    return " ".join([*words, _digest(spec.program.text for spec in fused.programs)])
+
+
+def _digest(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _listed(descents: Iterable[Descent]) -> str:
+    return "; ".join(map(str, descents))
