@@ -15,7 +15,7 @@ from anetrain.pipeline import CompiledPlan, Layer, SurfacePool
 from anetrain.spec import ModelSpec
 from tests.support import emulator
 
-LLAMA = ModelSpec(dim=48, hidden=171, layers=1, heads=6, kv_heads=3, head_dim=8, vocab=11, seq=40)
+LLAMA = ModelSpec(dim=48, hidden=171, layers=1, heads=6, kv_heads=3, head_dim=8, vocab=11, seq=40, residual_scale=0.5)
 QWEN = ModelSpec(
     dim=48, hidden=72, layers=1, heads=4, kv_heads=2, head_dim=16, vocab=11, seq=24, batch=3, rope="half", qk_norm=True
 )

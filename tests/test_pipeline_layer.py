@@ -11,7 +11,7 @@ import pytest
 from anetrain import reference
 from anetrain.errors import CompileError, EvalError
 from anetrain.graph.parameters import half_split_order
-from anetrain.lower.plan import Dispatch, Plan, Receive
+from anetrain.lower.plan import Dispatch, Plan, Receive, Region, Send
 from anetrain.mil.types import Array
 from anetrain.pipeline import CompiledPlan, Layer, NonFiniteError, PlanError, SurfacePool
 from anetrain.pipeline.rows import row_runs
@@ -88,6 +88,17 @@ def test_the_weight_surface_holds_rows_in_device_order_and_zeros_elsewhere() -> 
     assert np.array_equal(layer.surfaces["w"].surface.read(OUT + 2, WIDTH), expected)
 
 
+def test_parts_of_a_vector_are_staged_where_they_belong() -> None:
+    _, parameters = arrays()
+    plan = hand_plan()
+    whole = plan.weights.pop()
+    for begin, end, row in ((0, 12, OUT), (12, 16, OUT + 1)):
+        plan.weights.append(replace(whole, begin=begin, end=end, region=Region("w", row, 1, 12, column=4)))
+    parts, at_once = (layer_of(each, parameters) for each in (plan, hand_plan()))
+    read = [layer.surfaces["w"].surface.read(OUT + 2, WIDTH) for layer in (parts, at_once)]
+    assert np.array_equal(*read)
+
+
 @pytest.mark.parametrize(("begin", "end"), [(0, 48), (5, 9), (7, 31), (16, 32)])
 @pytest.mark.parametrize("head", [0, 8, 16])
 def test_row_runs_are_the_half_split_order(begin: int, end: int, head: int) -> None:
@@ -127,6 +138,10 @@ def test_layers_share_scratch_and_own_what_they_keep() -> None:
     shared = {name for name in plan.surfaces if layers[0].surfaces[name].surface is layers[1].surfaces[name].surface}
     assert shared == {"a", "y", "d", "dz", "dh"}
     assert device.counters().compiles - compiles == compiled.compiles == 2
+    (dz,) = (step.value for step in plan.backward if isinstance(step, Receive) and step.paired_head)
+    (h,) = (step.value for step in plan.forward if isinstance(step, Send))
+    assert layers[0]._values[dz] is layers[1]._values[dz], "a host buffer of backward alone is scratch"
+    assert layers[0]._values[h] is not layers[1]._values[h], "forward's, needed in backward"
     expected = []
     for seed in (0, 1):
         expected.append(reference.run(plan.derived, inputs, arrays(seed)[1]))
@@ -269,8 +284,9 @@ def test_a_refused_program_is_named_and_nothing_stays_loaded() -> None:
     device = emulator()
     device.inject_fault("compile", after=1)
     before = device.counters().live_programs
-    with pytest.raises(CompileError, match=r"^backward: "):
+    with pytest.raises(CompileError, match=r"^backward: ") as error:
         CompiledPlan(device, plan)
+    assert error.tb is not None  # what it refers to is alive
     assert device.counters().live_programs == before
 
 

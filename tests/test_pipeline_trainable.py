@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from anetrain import reference
-from anetrain.autodiff import Derived
-from anetrain.blocks import Classifier, Embedding, GeluFFN, LlamaBlock, RMSNorm, SwiGLU
+from anetrain.autodiff import Derived, differentiate
+from anetrain.blocks import Block, Classifier, Embedding, GeluFFN, LlamaBlock, RMSNorm, build, matrix
 from anetrain.errors import CompileError, EvalError
-from anetrain.lower import LAYOUTS, Layout
+from anetrain.graph import BlockGraph, Parameter, Value
+from anetrain.lower import LAYOUTS, Layout, lower
 from anetrain.lower.plan import Receive, Send
 from anetrain.mil.types import Array
-from anetrain.pipeline import PlanError, Trainable
+from anetrain.pipeline import CompiledPlan, PlanError, Stack, Trainable
 from anetrain.spec import ModelSpec
 from tests.ane_abi import ROOT
 from tests.support import emulator
@@ -25,10 +28,18 @@ from tests.support import emulator
 SPEC = ModelSpec(dim=48, hidden=85, layers=2, heads=6, kv_heads=3, head_dim=8, vocab=61, seq=20, batch=2)
 
 
-def model_of(spec: ModelSpec = SPEC, *, fp32: bool = False, device: Any = None, **options: Any) -> Trainable:
-    blocks = [Embedding(), LlamaBlock(), LlamaBlock(), Classifier()]  # equal, but not the same object
+def model_of(
+    spec: ModelSpec = SPEC,
+    blocks: Sequence[Block] = (LlamaBlock(), LlamaBlock()),  # equal, but not the same object
+    classifier: Classifier | None = None,
+    *,
+    fp32: bool = False,
+    device: Any = None,
+    **options: Any,
+) -> Trainable:
     precision = "fp32" if fp32 else "fp16"
-    model = Trainable(device or emulator(fp32=fp32), blocks, spec, seed=3, precision=precision, **options)
+    stack = [Embedding(), *blocks, classifier or Classifier()]
+    model = Trainable(device or emulator(fp32=fp32), stack, spec, seed=3, precision=precision, **options)
     rng = np.random.default_rng(4)
     for parameter in model.parameters.values():
         if parameter.ndim == 1:
@@ -58,10 +69,17 @@ def reference_loss(model: Trainable, parameters: dict[str, Array], ids: Array, t
     return float(x[0])
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_gradients_are_differences_of_the_loss(tied: bool) -> None:
-    spec = ModelSpec(**{**SPEC.__dict__, "tied": tied})
-    model = model_of(spec, fp32=True)
+CHUNKED = Classifier("device", chunk_rows=25)
+
+
+@pytest.mark.parametrize(
+    ("tied", "classifier", "layout"),
+    [(True, None, "stacked"), (False, None, "separate"), (True, CHUNKED, "stacked"), (False, CHUNKED, "baked")],
+)
+def test_gradients_are_differences_of_the_loss(tied: bool, classifier: Classifier | None, layout: Layout) -> None:
+    spec = replace(SPEC, tied=tied)
+    blocks = [LlamaBlock(), GeluFFN(), LlamaBlock()]  # plans that share no scratch
+    model = model_of(spec, blocks, classifier, layout=layout, fp32=True)
     ids, targets = batch(spec)
     loss = model.step(ids, targets)
     wide = {name: array.astype(np.float64) for name, array in model.parameters.items()}
@@ -88,17 +106,84 @@ def test_equal_blocks_share_programs_and_scratch_and_neighbours_share_arrays() -
     for left, right in ((embedding, first), (first, second), (second, head)):
         assert right.inputs["x"] is left.outputs["y"]
         assert right.input_gradients["x"] is left.seeds["y"]
-    mixed = Trainable(device, [Embedding(), SwiGLU(), GeluFFN(), SwiGLU(), Classifier()], SPEC)
-    plans = [layer.compiled for layer in mixed.stack.layers[1:4]]
-    assert plans[0] is plans[2] is not plans[1]
-    alive = device.counters().live_programs
-    mixed.unload()
-    assert device.counters().live_programs == alive - sum(len(plan.plan.programs) for plan in plans[:2])
     model.step(*batch())
     model.stack.layers[1].traffic.clear()
     model.step(*batch())
     assert first.traffic.staged_bytes == 0
     assert first.traffic.dispatches == 4
+
+
+class Small(Block):
+    """Blocks that differ in one thing each."""
+
+    def __init__(self, constant: float = 0.5, axis: int = 1, residual: float = 1.0, cut: bool = False) -> None:
+        self.constant, self.axis, self.residual, self.cut = constant, axis, residual, cut
+
+    def weights(self, s: ModelSpec) -> dict[str, Parameter]:
+        return {"w": matrix(s.dim, s.dim)}
+
+    def forward(self, g: BlockGraph, x: Value, w: Any) -> Value:
+        h = g.softmax(g.linear(x, w.w), axis=self.axis) * self.constant
+        if self.cut:
+            g.stage()
+        return g.residual(x, g.linear(h, w.w), self.residual)
+
+
+@pytest.mark.parametrize("other", [{"constant": 0.25}, {"axis": 3}, {"residual": 0.5}, {"cut": True}])
+def test_blocks_that_differ_do_not_share(other: dict[str, Any]) -> None:
+    model = model_of(blocks=[Small(), Small(**other), Small()], granularity="stage")
+    first, second, third = (layer.compiled for layer in model.stack.layers[1:-1])
+    assert first is third is not second
+    alive = model.device.counters().live_programs
+    model.unload()
+    assert model.device.counters().live_programs == alive - first.compiles - second.compiles
+
+
+def test_the_gradient_of_the_logits_takes_their_place() -> None:
+    head = model_of().stack.layers[-1]
+    (node,) = (n for n in head.compiled.plan.derived.graph.nodes if n.op.name == "cross_entropy")
+    (logits,) = node.operands[:1]
+    assert head._array(logits) is head._array(node.outputs[1])
+
+
+def test_a_stack_without_ends() -> None:
+    """Inputs and seeds of the user's own; the gradient of one block is its seed unchanged."""
+    device = emulator(fp32=True)
+    rng = np.random.default_rng(9)
+    parts = []
+    for number, block in enumerate((Small(), Aside())):
+        derived = differentiate(build(block, SPEC, precision="fp32"))
+        weights = {"w": rng.standard_normal((SPEC.dim, SPEC.dim), dtype=np.float32)}
+        compiled = CompiledPlan(device, lower(derived))
+        parts.append((f"block {number}", compiled, weights, {"w": np.zeros_like(weights["w"])}))
+    x, dy = (rng.standard_normal((1, SPEC.dim, 1, SPEC.tokens), dtype=np.float32) for _ in range(2))
+    stack = Stack(parts)
+    stack.stage()
+    y = stack.forward({"x": x})["y"]
+    dx = stack.backward({"y": dy})["x"]
+    middle = reference.run(parts[0][1].plan.derived, {"x": x, "d_y": dy}, parts[0][2]).outputs["y"]
+    results = [
+        reference.run(part[1].plan.derived, {"x": given, "d_y": dy}, part[2])
+        for part, given in zip(parts, (x, middle), strict=True)
+    ]
+    assert np.allclose(results[1].gradients["x"], dy), "the case is another one"
+    for found, expected in (
+        (y, results[1].outputs["y"]),
+        (dx, results[0].gradients["x"]),
+        *((parts[i][3]["w"], results[i].parameters["w"]) for i in (0, 1)),
+    ):
+        assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
+    assert stack.traffic.dispatches == sum(len(part[1].programs) for part in parts)
+
+
+class Aside(Block):
+    """x + w x, whose second part takes x for a constant."""
+
+    def weights(self, s: ModelSpec) -> dict[str, Parameter]:
+        return {"w": matrix(s.dim, s.dim)}
+
+    def forward(self, g: BlockGraph, x: Value, w: Any) -> Value:
+        return x + g.linear(g.detached(x), w.w)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -193,7 +278,10 @@ def test_refused_programs_are_tried_smaller(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_baked_weights_follow_the_parameters() -> None:
-    stacked, baked = model_of(), model_of(layout="baked")
+    stacked = model_of()
+    alive = stacked.device.counters().live_programs
+    device = emulator(live_budget=alive + 2 * len(stacked.stack.layers[1].compiled.programs))  # just enough
+    baked = model_of(layout="baked", device=device)
     losses = []
     for model in (stacked, baked):
         alive = model.device.counters().live_programs

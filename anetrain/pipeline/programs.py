@@ -33,6 +33,7 @@ class CompiledPlan:
         self.device, self.plan, self.has_backward = device, plan, backward
         self.programs: dict[int, Program] = {}  # by the index in the plan
         self.item_bytes: dict[str, int] = {}  # bytes of an element, by surface
+        self.compiles = 0  # programs of equal text and blobs are compiled once
         self._distinct: dict[tuple[str, tuple[tuple[str, bytes], ...]], Program] = {}
         steps = plan.forward + (plan.backward if backward else [])
         try:
@@ -41,11 +42,6 @@ class CompiledPlan:
         except BaseException:
             self.unload()
             raise
-
-    @property
-    def compiles(self) -> int:
-        """How many programs were compiled: those of equal text and blobs once."""
-        return len(self._distinct)
 
     def unload(self) -> None:
         """Gives the engine's places back. Layers of this plan cannot run afterwards."""
@@ -72,6 +68,7 @@ class CompiledPlan:
         key = (spec.program.text, tuple(sorted(blobs.items())))
         if key not in self._distinct:
             self._distinct[key] = self.device.compile(spec.program.text, blobs, label=spec.label)
+            self.compiles += 1
         program = self.programs[index] = self._distinct[key]
         for ports, bound in ((program.inputs, spec.inputs), (program.outputs, spec.outputs)):
             for port in ports:

@@ -26,13 +26,15 @@ class Stack:
             raise PlanError("a stack of no layers")
         pool = SurfacePool()
         self.layers: list[Layer] = []
-        gradients_between: list[Array] = []  # two take turns: backward of a layer reads one and writes the other
+        between: dict[tuple[int, tuple[int, ...]], Array] = {}  # backward of a layer reads one and writes the other
         for name, compiled, parameters, gradients in parts:
             arrays, gradient_arrays = {}, {}
             if self.layers:
                 arrays["x"] = self._output_of(self.layers[-1])
             if gradients is not None and len(self.layers) < len(parts) - 1:
-                arrays["d_y"] = self._turn(gradients_between, compiled)
+                shape = next(value.shape for value in compiled.plan.derived.outputs if value.name == "y")
+                turn = (len(self.layers) % 2, shape)
+                arrays["d_y"] = between.setdefault(turn, np.zeros(shape, np.float32))
             if gradients is not None and self.layers:
                 gradient_arrays["x"] = self.layers[-1].seeds["y"]
             self.layers.append(
@@ -73,11 +75,3 @@ class Stack:
         if "y" not in layer.outputs:
             raise PlanError(f"{layer.name} puts out {', '.join(layer.outputs)}; the next layer wants y")
         return layer.outputs["y"]
-
-    def _turn(self, between: list[Array], compiled: CompiledPlan) -> Array:
-        shape = next(value.shape for value in compiled.plan.derived.outputs if value.name == "y")
-        if len(between) < 2 or between[-2].shape != shape:
-            between.append(np.zeros(shape, np.float32))
-        else:
-            between.append(between[-2])
-        return between[-1]
