@@ -14,7 +14,7 @@ from anetrain.lower.cut import Segment, is_weight
 from anetrain.lower.plan import Region, SurfaceSpec, WeightPlace
 from anetrain.lower.surfaces import Surfaces
 from anetrain.lower.weights import baked_place
-from anetrain.mil.graph import Graph
+from anetrain.mil.graph import Graph, Operand
 from anetrain.mil.graph import Value as MilValue
 from anetrain.mil.ops import OPS
 
@@ -31,10 +31,30 @@ def emit(segment: Segment, surfaces: Surfaces, precision: Precision) -> Emitted:
     return _Emitter(segment, surfaces, precision).run()
 
 
+class _ProgramGraph(Graph):
+    """Equal constants are one: chips count them (ANE_FACTS C14)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shared: dict[object, MilValue] = {}
+
+    def constant(
+        self, array: Operand, name: str | None = None, dtype: str | None = None, inline: bool | None = None
+    ) -> MilValue:
+        value = super().constant(array, name, dtype, inline)
+        assert value.data is not None
+        if name is not None:
+            return value
+        known = self._shared.setdefault((value.type, value.inline, value.data.tobytes()), value)
+        if known is not value:
+            del self._by_name[value.name]
+        return known
+
+
 class _Emitter:
     def __init__(self, segment: Segment, surfaces: Surfaces, precision: Precision) -> None:
         self.segment, self.surfaces, self.precision = segment, surfaces, precision
-        self.graph = Graph()
+        self.graph = _ProgramGraph()
         self.ports: dict[str, MilValue] = {}  # by surface
         self.known: dict[Value, MilValue] = {}
         self.matrices: dict[Value, MilValue] = {}
