@@ -45,7 +45,7 @@ def output(
         raise ValueError(f"{name} has shape {out.shape}; expected {shape}")
     if not out.flags.writeable:
         raise ValueError(f"{name} is read-only")
-    if out.size and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+    if 0 in out.strides and out.size and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
         raise ValueError(f"{name} has strides {out.strides}: several of its elements are the same memory")
     if any(np.may_share_memory(out, source) for source in sources):
         raise ValueError(f"{name} overlaps an input")
