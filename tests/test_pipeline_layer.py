@@ -11,7 +11,7 @@ import pytest
 from anetrain import reference
 from anetrain.errors import CompileError, EvalError
 from anetrain.graph.parameters import half_split_order
-from anetrain.lower.plan import Dispatch, Plan, Receive, Region, Send
+from anetrain.lower.plan import Compute, Dispatch, Plan, Receive, Region, Send
 from anetrain.mil.types import Array
 from anetrain.pipeline import CompiledPlan, Layer, NonFiniteError, PlanError, SurfacePool
 from anetrain.pipeline.rows import row_runs
@@ -368,3 +368,21 @@ def test_arrays_that_do_not_fit_are_refused_by_name() -> None:
         layer.forward({"z": inputs["x"]})
     with pytest.raises(PlanError, match=r"x is float32 \[1, 24, 1, 19\]"):
         layer.forward({"x": inputs["x"][..., 1:]})
+
+
+def test_programs_of_another_plan_are_refused() -> None:
+    _, parameters = arrays()
+    layer = layer_of(hand_plan(), parameters)
+    with pytest.raises(PlanError, match="of another plan"):
+        layer.load(CompiledPlan(emulator(), hand_plan()))
+    with pytest.raises(PlanError, match="of another plan"):
+        layer.load(CompiledPlan(emulator(), layer.compiled.plan, backward=False))
+
+
+def test_an_op_that_the_host_has_not_is_named() -> None:
+    _, parameters = arrays()
+    plan = hand_plan()
+    node = next(node for node in plan.derived.graph.nodes if node.op.name == "to_device")
+    plan.forward.insert(1, Compute(node))
+    with pytest.raises(PlanError, match=r"the host cannot compute 'to_device'.*it has host_add, "):
+        layer_of(plan, parameters)

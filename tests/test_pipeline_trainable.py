@@ -311,6 +311,18 @@ def test_what_is_no_model_is_refused() -> None:
         model.step(np.full_like(ids, 61), targets)
 
 
+def test_the_documentation_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = emulator("m4")
+    monkeypatch.setattr("anetrain.device.open", lambda kind: device)
+    text = (ROOT / "docs" / "pipeline.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    ids = np.random.default_rng(10).integers(0, 512, (1, 64))
+    names: dict[str, Any] = {"ids": ids, "targets": np.roll(ids, -1)}
+    exec(code, names)
+    model: Trainable = names["model"]
+    assert model.evaluate(ids, names["targets"]) < names["loss"]
+
+
 @pytest.mark.parametrize("options", [["--device", "emulator:m4"], ["--device", "emulator:m1", "--layout", "baked"]])
 def test_the_example_learns(options: list[str]) -> None:
     run = subprocess.run(

@@ -105,7 +105,7 @@ class Layer:
     def load(self, compiled: CompiledPlan) -> None:
         """Other programs of the same plan: with weights baked anew."""
         if compiled.plan is not self.compiled.plan or compiled.has_backward < self.trains:
-            raise PlanError(f"{self.name}: these programs are of another plan")
+            raise PlanError(f"{self.name}: these programs are of another plan, or lack its backward")
         self.compiled = compiled
         self._bind_programs()
 

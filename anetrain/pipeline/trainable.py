@@ -20,7 +20,7 @@ import numpy.typing as npt
 from anetrain.autodiff import Derived, differentiate
 from anetrain.blocks import Block, Classifier, Embedding, build, build_embedding, build_loss
 from anetrain.device import Device
-from anetrain.errors import ANEError, CompileError
+from anetrain.errors import CompileError
 from anetrain.graph import BlockGraph, Place, Value
 from anetrain.graph.builder import Precision
 from anetrain.lower import GRANULARITIES, Granularity, Layout, Plan, lower
@@ -102,7 +102,7 @@ class Trainable:
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss}: weights or activations have left the range of fp16")
             self.stack.backward(alpha=weight / self.loss_scale)
-        except (ANEError, ArithmeticError):
+        except BaseException:
             self.clear_gradients()
             raise
         return loss
