@@ -273,7 +273,7 @@ def test_refused_programs_are_tried_smaller(caplog: pytest.LogCaptureFixture) ->
     assert abs(model.step(*batch()) - whole.step(*batch())) < 1e-2
     device = emulator()
     device.inject_fault("compile", after=0)
-    with pytest.raises(CompileError):
+    with pytest.raises(CompileError, match=r"^LlamaBlock forward 0: "):
         model_of(device=device, granularity="linear")
 
 

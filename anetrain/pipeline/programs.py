@@ -24,13 +24,19 @@ from anetrain.pipeline.errors import PlanError
 
 class CompiledPlan:
     """`weights`: masters by parameter name, for plans that bake them. `backward`: False leaves out the programs that
-    only backward runs."""
+    only backward runs. `name`: of the block, for errors: "LlamaBlock forward 0"."""
 
     def __init__(
-        self, device: Device, plan: Plan, weights: Mapping[str, Array] | None = None, *, backward: bool = True
+        self,
+        device: Device,
+        plan: Plan,
+        weights: Mapping[str, Array] | None = None,
+        *,
+        backward: bool = True,
+        name: str = "",
     ) -> None:
         check_plan(plan)
-        self.device, self.plan, self.has_backward = device, plan, backward
+        self.device, self.plan, self.has_backward, self.name = device, plan, backward, name
         self.programs: dict[int, Program] = {}  # by the index in the plan
         self.item_bytes: dict[str, int] = {}  # bytes of an element, by surface
         self.compiles = 0  # programs of equal text and blobs are compiled once
@@ -67,7 +73,8 @@ class CompiledPlan:
         blobs = {**spec.program.blobs, **self._baked(spec, weights)}
         key = (spec.program.text, tuple(sorted(blobs.items())))
         if key not in self._distinct:
-            self._distinct[key] = self.device.compile(spec.program.text, blobs, label=spec.label)
+            label = f"{self.name} {spec.label}".lstrip()
+            self._distinct[key] = self.device.compile(spec.program.text, blobs, label=label)
             self.compiles += 1
         program = self.programs[index] = self._distinct[key]
         for ports, bound in ((program.inputs, spec.inputs), (program.outputs, spec.outputs)):

@@ -69,14 +69,15 @@ class Trainable:
 
         known_plans: dict[int, CompiledPlan] = {}  # by derived graph
         parts: list[Part] = []
-        for prefix, derived in zip(prefixes, graphs, strict=True):
-            parameters = _part(self.parameters, prefix, derived)
+        for prefix, derived, block in zip(prefixes, graphs, blocks, strict=True):
+            parameters, kind = _part(self.parameters, prefix, derived), type(block).__name__
             compiled = known_plans.get(id(derived))
             if compiled is None or layout == "baked":
-                compiled = compile_block(device, derived, parameters, layout, granularity)
+                compiled = compile_block(device, derived, parameters, layout, granularity, name=kind)
                 known_plans[id(derived)] = compiled
-            name = prefix.rstrip(".") or type(blocks[len(parts)]).__name__.lower()
-            parts.append((name, compiled, parameters, _part(self.gradients, prefix, derived)))
+            parts.append(
+                (prefix.rstrip(".") or kind.lower(), compiled, parameters, _part(self.gradients, prefix, derived))
+            )
         self._weights = [parameters for _, _, parameters, _ in parts]
         self.stack = Stack(parts)
         self.stack.stage()
@@ -122,7 +123,7 @@ class Trainable:
             plan = layer.compiled.plan
             if any(program.constants for program in plan.programs):
                 layer.compiled.unload()
-                layer.load(CompiledPlan(self.device, plan, weights))
+                layer.load(CompiledPlan(self.device, plan, weights, name=layer.compiled.name))
             layer.stage()
 
     def unload(self) -> None:
@@ -150,12 +151,14 @@ def compile_block(
     weights: Mapping[str, Array],
     layout: Layout = "stacked",
     granularity: Granularity = "fused",
+    *,
+    name: str = "",
 ) -> CompiledPlan:
     """Lowers and compiles. What the device refuses is tried in smaller programs, and the log says so."""
     for tried in GRANULARITIES[GRANULARITIES.index(granularity) :]:
         plan: Plan = lower(derived, layout, tried, dialect=device.facts["dialect"])
         try:
-            return CompiledPlan(device, plan, weights)
+            return CompiledPlan(device, plan, weights, name=name)
         except CompileError as error:
             if tried == GRANULARITIES[-1]:
                 raise
