@@ -21,7 +21,7 @@ TARGET = "aarch64-linux-gnu"
 EMULATOR = ["qemu-aarch64-static", "-L", f"/usr/{TARGET}"]
 TOOLS = (f"{TARGET}-gcc", f"{TARGET}-g++", f"{TARGET}-ar", EMULATOR[0])
 # OpenBLAS is not there for arm64: it is compiled against, not linked.
-TESTS = ("fp16", "threads", "bits", "bits_base", "audit", "cpu_embedding", "cpu_gemv", "cpu_loss")
+TESTS = ("fp16", "threads", "bits", "bits_base", "audit", "cpu_embedding", "cpu_gemv", "cpu_kernels", "cpu_loss")
 
 
 def missing_tools() -> list[str]:

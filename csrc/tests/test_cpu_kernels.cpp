@@ -168,7 +168,36 @@ void check_all(const Function &function) {
   CHECK(ane::cpu::select_kernels(nullptr));
 }
 
+// The same problem with one token only.
+Inputs token_of(const Inputs &all, size_t token) {
+  Inputs one(all.channels, 1, 0);
+  for (const auto &[from, to] :
+       {std::pair{&all.x, &one.x}, {&all.dy, &one.dy}, {&all.cos, &one.cos}, {&all.sin, &one.sin}})
+    for (size_t row = 0; row < from->rows; ++row) to->values[row] = from->values[row * from->step + token];
+  return one;
+}
+
 }  // namespace
+
+// Single floats and vectors of each width agree.
+TEST(a_token_alone_is_what_it_is_among_others) {
+  constexpr size_t kChannels = 6, kTokens = 101;
+  const Inputs inputs(kChannels, kTokens, 0);
+  for (const Function &function : {Function(rms_norm), Function(layer_norm), Function(rope), Function(activations)}) {
+    for (const char *kernels : {"base", "avx2", "avx512"}) {
+      if (!ane::cpu::select_kernels(kernels)) continue;
+      const Results all = function(inputs);
+      for (size_t t = 0; t < kTokens; ++t) {
+        const Results one = function(token_of(inputs, t));
+        for (size_t i = 0; i < all.size(); ++i) {
+          if (all[i].size() != kChannels * kTokens) continue;  // a sum over tokens
+          for (size_t c = 0; c < kChannels; ++c) CHECK_EQ(one[i][c], all[i][c * kTokens + t]);
+        }
+      }
+    }
+  }
+  CHECK(ane::cpu::select_kernels(nullptr));
+}
 
 TEST(rms_norm) { check_all(rms_norm); }
 TEST(layer_norm) { check_all(layer_norm); }
