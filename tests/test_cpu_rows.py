@@ -40,6 +40,13 @@ def test_add_and_scale_layouts() -> None:
     np.testing.assert_array_equal(cpu.add(x, x, out=x), doubled)
 
 
+def test_every_element_is_taken_once() -> None:
+    """In place, an element that two pieces of the work share would be scaled twice."""
+    for x in (floats(9, 5000), padded(floats(9, 5000))):
+        doubled = 2 * x
+        np.testing.assert_array_equal(cpu.scale(x, 2.0, out=x), doubled)
+
+
 @pytest.mark.parametrize("shape", [*SHAPES, (96, 1000), (33, 2049)])
 def test_sums_of_rows(shape: tuple[int, int]) -> None:
     a, b = floats(*shape), floats(*shape, seed=1)
