@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from anetrain.device import Device, Finding, check, profiles, rule_table
-from anetrain.lower.plan import Plan, ProgramSpec
+from anetrain.lower.plan import Plan
 from anetrain.mil.blobs import write_blob
 from anetrain.mil.text import Program
+from anetrain.mil.types import dtype
 
 
-def check_plan(
-    plan: Plan,
-    profile: str,
-    *,
-    allow_unproven: bool = False,
-    fp32: bool = False,
-    rules: Mapping[str, bool | int | float] | None = None,
-) -> list[tuple[str, Finding]]:
+def check_plan(plan: Plan, profile: str, **options: Any) -> list[tuple[str, Finding]]:
     """(label of the program, finding), in the order of the programs; the options are those of `device.check`."""
-    return [
-        (spec.label, finding)
-        for spec in plan.programs
-        for finding in check(
-            _filled(plan, spec), profile=profile, allow_unproven=allow_unproven, fp32=fp32, rules=rules
-        )
-    ]
+    return check_programs(checkable(plan), profile, **options)
+
+
+def checkable(plan: Plan) -> list[tuple[str, Program]]:
+    """Label and program, with zeros for the weights that are baked into it only when it is compiled."""
+    precision = plan.derived.graph.precision
+    programs = []
+    for spec in plan.programs:
+        shapes = {path: place.shape for path, place in spec.constants.items()}
+        zeros = {path: write_blob(np.zeros(shape, dtype(precision).numpy), precision) for path, shape in shapes.items()}
+        programs.append((spec.label, dataclasses.replace(spec.program, blobs={**spec.program.blobs, **zeros})))
+    return programs
+
+
+def check_programs(programs: Iterable[tuple[str, Program]], profile: str, **options: Any) -> list[tuple[str, Finding]]:
+    return [(label, found) for label, program in programs for found in check(program, profile=profile, **options)]
 
 
 def refuses(finding: Finding) -> bool:
@@ -51,10 +55,3 @@ def profile_of_chip(chip: str) -> str:
     """The profile "m4pro" for the chip "Apple M4 Pro"; "" for a chip that no profile describes."""
     name = chip.lower().removeprefix("apple").replace(" ", "")
     return name if name in profiles() else ""
-
-
-def _filled(plan: Plan, spec: ProgramSpec) -> Program:
-    """The program with zeros for the weights that are baked into it only when it is compiled."""
-    precision = plan.derived.graph.precision
-    zeros = {path: write_blob(np.zeros(place.shape), precision) for path, place in spec.constants.items()}
-    return dataclasses.replace(spec.program, blobs={**zeros, **spec.program.blobs})

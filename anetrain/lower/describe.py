@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from anetrain.lower.check import check_plan, refuses
+from anetrain.lower.check import check_programs, checkable, refuses
 from anetrain.lower.plan import Dispatch, Plan, ProgramSpec, Receive, Send, Step
+from anetrain.mil.text import Program
 from anetrain.mil.types import dtype
 
 LINE = 140  # columns of a description
@@ -19,6 +20,7 @@ def plan_report(plan: Plan, profiles: Sequence[str] = ()) -> dict[str, Any]:
     """All numbers, ready for JSON. `profiles`: the chips under whose rules the programs are checked."""
     precision = plan.derived.graph.precision
     item = dtype(precision).bits // 8
+    programs = checkable(plan) if profiles else []
     return {
         "layout": plan.layout,
         "granularity": plan.granularity,
@@ -36,7 +38,7 @@ def plan_report(plan: Plan, profiles: Sequence[str] = ()) -> dict[str, Any]:
             "kept": sum(spec.channels * spec.width for spec in _activations(plan) if spec.kept) * item,
             "scratch": sum(spec.channels * spec.width for spec in _activations(plan) if not spec.kept) * item,
         },
-        "profiles": {profile: _checked(plan, profile) for profile in profiles},
+        "profiles": {profile: _checked(programs, profile) for profile in profiles},
     }
 
 
@@ -112,11 +114,11 @@ def _activations(plan: Plan) -> list[Any]:
     return [spec for spec in plan.surfaces.values() if not spec.weights]
 
 
-def _checked(plan: Plan, profile: str) -> dict[str, list[dict[str, Any]]]:
+def _checked(programs: list[tuple[str, Program]], profile: str) -> dict[str, list[dict[str, Any]]]:
     """What a chip refuses, and (`noted`) what it takes although numbers change or advice is against it: each rule once,
     with its first finding and all programs that it is about."""
     by_rule: dict[tuple[str, str], dict[str, Any]] = {}
-    for label, found in check_plan(plan, profile):
+    for label, found in check_programs(programs, profile):
         kind = "refused" if refuses(found) else "noted"
         first = {"rule": found.rule, "subject": found.subject, "value": found.value, "limit": found.limit}
         labels = by_rule.setdefault((kind, found.rule), {**first, "programs": []})["programs"]
