@@ -2,7 +2,7 @@
 
     model = Model.preset("stories15m")
     model = Model(spec)                  # Llama or Qwen3 layers, as the spec has norms of q and k or not
-    model = Model(spec, layer=MyBlock)   # a block of the user's own, made once for each layer
+    model = Model(spec, MyBlock())       # a block of the user's own in every layer; or a list, one for each
     weights = model.initial(seed=0)      # {"embedding": ..., "layers.0.attention.wq": ...}
 
 What a model computes is in its blocks; how it is run and trained is the business of anetrain.pipeline.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,21 +52,24 @@ PRESETS: dict[str, ModelSpec] = {
 
 
 class Model:
-    """`layer`: makes the block of a layer. `causal`: no token depends on later ones, so a sequence may be padded behind
-    its end; False for blocks that look ahead."""
+    """`layers`: the block of all layers, or one for each. `causal`: no token depends on later ones, so a sequence may be
+    padded behind its end; False for blocks that look ahead."""
 
     def __init__(
         self,
         spec: ModelSpec,
-        layer: Callable[[], Block] | None = None,
+        layers: Block | Sequence[Block] | None = None,
         *,
         embedding: Embedding | None = None,
         classifier: Classifier | None = None,
         causal: bool = True,
     ) -> None:
         self.spec, self.causal = spec, causal
-        make = layer or (Qwen3Block if spec.qk_norm else LlamaBlock)
-        self.layers = [make() for _ in range(spec.layers)]
+        if layers is None:
+            layers = Qwen3Block() if spec.qk_norm else LlamaBlock()
+        self.layers = [layers] * spec.layers if isinstance(layers, Block) else list(layers)
+        if len(self.layers) != spec.layers:
+            raise ValueError(f"{len(self.layers)} blocks for the {spec.layers} layers of the spec")
         self.embedding = embedding or Embedding()
         self.classifier = classifier or Classifier()
         self.parameters = self._named_parameters()
