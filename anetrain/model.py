@@ -52,8 +52,8 @@ PRESETS: dict[str, ModelSpec] = {
 
 
 class Model:
-    """`layers`: the block of all layers, or one for each. `causal`: no token depends on later ones, so a sequence may be
-    padded behind its end; False for blocks that look ahead."""
+    """`layers`: the block of all layers, or one for each. `causal`: no token depends on later ones, so a sequence may
+    be padded behind its end; False for blocks that look ahead."""
 
     def __init__(
         self,

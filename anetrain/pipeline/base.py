@@ -1,6 +1,6 @@
-"""The dynamic pipeline: programs compiled once and shared by layers; weights are inputs, staged after an update.
+"""A model on a device: programs compiled once and shared by layers, weights staged after an update and only then.
 
-    pipeline = DynamicPipeline(device, model, seed=0)
+    pipeline = Pipeline(device, model, seed=0)
     loss = pipeline.micro_step(ids, targets, loss_scale=2.0**16)   # adds to pipeline.gradients
     ...                                                            # an optimizer changes pipeline.weights in place
     pipeline.stage()                                               # the device sees the new weights
@@ -39,7 +39,7 @@ from anetrain.pipeline.stack import Part, Stack
 from anetrain.spec import ModelSpec
 
 
-class DynamicPipeline:
+class Pipeline:
     """weights, gradients   fp32 arrays by name; a tied embedding is one array. Changed in place, never replaced
     choices                 by block: how its programs were cut, and why (anetrain.lower.ladder)
     overlap                 weight gradients beside the device; by default on a real one only
@@ -71,6 +71,7 @@ class DynamicPipeline:
         self._options = {"layout": layout, "memory": memory, "save_probabilities_up_to": save_probabilities_up_to}
         self._parts = self._build(norms, precision)
         self.stack = Stack(self._parts, self.lane)
+        self._is_staged = False
         self.stage()
 
     # ------------------------------------------------------------ the step
@@ -100,7 +101,13 @@ class DynamicPipeline:
 
     def stage(self) -> None:
         """The weights, as they are now, to the device. Programs with baked weights are compiled again."""
-        self.stack.stage()
+        for layer, (_, _, weights, _) in zip(self.stack.layers, self._parts, strict=True):
+            plan = layer.compiled.plan
+            if any(program.constants for program in plan.programs) and self._is_staged:
+                layer.compiled.unload()
+                layer.load(CompiledPlan(self.device, plan, weights, backward=self.trains))
+            layer.stage()
+        self._is_staged = True
 
     def clear_gradients(self) -> None:
         for gradient in self.gradients.values():
@@ -142,9 +149,7 @@ class DynamicPipeline:
         tokens = np.asarray(given)
         batch, seq = self.model.spec.batch, self.model.spec.seq
         if tokens.dtype.kind not in "iu" or tokens.size != batch * seq:
-            raise PlanError(
-                f"{what} is {tokens.dtype} {list(tokens.shape)}, expected whole numbers [{batch}, {seq}]"
-            )
+            raise PlanError(f"{what} is {tokens.dtype} {list(tokens.shape)}, expected whole numbers [{batch}, {seq}]")
         wide = np.full((batch, self.spec.seq), filler, np.int32)
         wide[:, :seq] = tokens.reshape(batch, seq)
         return wide.reshape(-1)

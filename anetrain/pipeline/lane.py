@@ -9,9 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class Lane:
-    """Tasks run in the order in which they came, so results never depend on timing. `overlaps`: on a thread of its own."""
+    """Tasks run in the order in which they came, so results never depend on timing. `overlaps`: on an own thread."""
 
     def __init__(self, overlaps: bool) -> None:
+        self.overlaps = overlaps
         self._pool = ThreadPoolExecutor(1, "anetrain-weight-gradients") if overlaps else None
         self._running: deque[Future[object]] = deque()
         self.waited_s = 0.0  # time spent waiting for tasks, since somebody last set it to zero

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from anetrain.mil.types import Array
 from anetrain.pipeline import host
 from anetrain.pipeline.check import values_read
 from anetrain.pipeline.errors import NonFiniteError, PlanError
+from anetrain.pipeline.lane import Lane
 from anetrain.pipeline.programs import CompiledPlan
 from anetrain.pipeline.surfaces import PlacedSurface, SurfacePool, host_array, host_dtype
 from anetrain.pipeline.weights import Staging
@@ -126,8 +128,11 @@ class Layer:
         self._run(self._forward)
         return self.outputs
 
-    def backward(self, seeds: Mapping[str, Array] | None = None, alpha: float = 1.0) -> dict[str, Array]:
-        """Gradients of outputs in, by the name of the output; gradients of inputs out.
+    def backward(
+        self, seeds: Mapping[str, Array] | None = None, alpha: float = 1.0, lane: Lane | None = None
+    ) -> dict[str, Array]:
+        """Gradients of outputs in, by the name of the output; gradients of inputs out. `lane`: where the sums of weight
+        gradients are computed; by default here and now.
 
         Last of all, when the device is done and what came from it is finite, alpha times each record is added to the
         gradient of its parameter. If anything fails before, an EvalError or a NonFiniteError is raised and gradients of
@@ -141,9 +146,15 @@ class Layer:
         for source, target in self._copies:
             np.copyto(target, source)
         self._look_at_received()
+        if lane is None:
+            self._add_records(alpha)
+        else:
+            lane.submit(partial(self._add_records, alpha))
+        return self.input_gradients
+
+    def _add_records(self, alpha: float) -> None:
         for add in self._sums:
             add(alpha)
-        return self.input_gradients
 
     def _look_at_received(self) -> None:
         sizes = [largest(self._values[value]) for value in self._received]

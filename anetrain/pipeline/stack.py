@@ -9,6 +9,7 @@ import numpy as np
 
 from anetrain.mil.types import Array
 from anetrain.pipeline.errors import PlanError
+from anetrain.pipeline.lane import Lane
 from anetrain.pipeline.layer import Layer, Traffic
 from anetrain.pipeline.programs import CompiledPlan
 from anetrain.pipeline.surfaces import SurfacePool
@@ -19,24 +20,31 @@ Part: TypeAlias = tuple[str, CompiledPlan, Mapping[str, Array], Mapping[str, Arr
 
 class Stack:
     """`parts`: what each layer is made of. All but the last put out "y", which the next takes in as "x"; other inputs
-    ("ids", "targets") are given to `forward`."""
+    ("ids", "targets") are given to `forward`. `lane`: where weight gradients are computed.
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    While the weight gradients of one layer are computed, the next layer may run, but not the one after it: so layers
+    take turns with two sets of scratch, and with three arrays for the gradients between them.
+    """
+
+    def __init__(self, parts: Sequence[Part], lane: Lane | None = None) -> None:
         if not parts:
             raise PlanError("a stack of no layers")
-        pool = SurfacePool()
+        self.lane = lane or Lane(overlaps=False)
+        pools = [SurfacePool() for _ in range(2 if self.lane.overlaps else 1)]
+        turns = 3 if self.lane.overlaps else 2  # backward of a layer reads one of them and writes the next
         self.layers: list[Layer] = []
-        between: dict[tuple[int, tuple[int, ...]], Array] = {}  # backward of a layer reads one and writes the other
+        between: dict[tuple[int, tuple[int, ...]], Array] = {}
         for name, compiled, parameters, gradients in parts:
             arrays, gradient_arrays = {}, {}
             if self.layers:
                 arrays["x"] = self._output_of(self.layers[-1])
             if gradients is not None and len(self.layers) < len(parts) - 1:
                 shape = next(value.shape for value in compiled.plan.derived.outputs if value.name == "y")
-                turn = (len(self.layers) % 2, shape)
+                turn = (len(self.layers) % turns, shape)
                 arrays["d_y"] = between.setdefault(turn, np.zeros(shape, np.float32))
             if gradients is not None and self.layers:
                 gradient_arrays["x"] = self.layers[-1].seeds["y"]
+            pool = pools[len(self.layers) % len(pools)]
             self.layers.append(
                 Layer(compiled, parameters, gradients, pool, name=name, arrays=arrays, gradient_arrays=gradient_arrays)
             )
@@ -60,7 +68,9 @@ class Stack:
         """Gradients of the first layer's inputs. After an error the layers behind the failed one have added to their
         gradients already: the whole accumulation group is to be dropped."""
         for layer in reversed(self.layers):
-            layer.backward(seeds if layer is self.layers[-1] else None, alpha)
+            self.lane.wait(unfinished=1)
+            layer.backward(seeds if layer is self.layers[-1] else None, alpha, self.lane)
+        self.lane.wait()
         return self.layers[0].input_gradients
 
     @property
