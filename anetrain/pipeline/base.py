@@ -105,7 +105,7 @@ class Pipeline:
             plan = layer.compiled.plan
             if any(program.constants for program in plan.programs) and self._is_staged:
                 layer.compiled.unload()
-                layer.load(CompiledPlan(self.device, plan, weights, backward=self.trains))
+                layer.load(CompiledPlan(self.device, plan, weights, backward=self.trains, name=layer.compiled.name))
             layer.stage()
         self._is_staged = True
 
@@ -175,7 +175,7 @@ class Pipeline:
         choice = choose(
             derived,
             self.device,
-            lambda plan: CompiledPlan(self.device, plan, weights, backward=self.trains),
+            lambda plan: CompiledPlan(self.device, plan, weights, backward=self.trains, name=label),
             **options,
         )
         self.choices[label] = choice
