@@ -141,6 +141,12 @@ def products() -> list[Array]:
     return [cpu.matmul(a, b), cpu.matmul(a.swapaxes(1, 2), floats(3, 20, 10), alpha=0.5), added]
 
 
+def adamw() -> list[Array]:
+    weight, mean, square = floats(C, T, seed=4), floats(C, T, seed=5), positive(C, T)
+    cpu.adamw([cpu.AdamWTensor(weight, DY.copy(), mean, square, decay=0.1)], 3, lr=0.01, factor=0.5)
+    return [weight, mean, square]
+
+
 def conversions(order: npt.NDArray[np.int32]) -> list[Array]:
     halves = cpu.to_half(X)
     return [halves, cpu.to_half(X.T), cpu.to_float(halves), cpu.to_float(halves, row_order=order)]
@@ -148,6 +154,7 @@ def conversions(order: npt.NDArray[np.int32]) -> list[Array]:
 
 # What each gives, and how far the two builds may differ; 0: not at all, since both run the same code.
 CASES: dict[str, tuple[Callable[[], Sequence[Array]], float]] = {
+    "adamw": (adamw, 0.0),
     "add": (lambda: [cpu.add(X, DY), cpu.add(X, DY, -0.3)], 2e-7),
     "cross_entropy": (cross_entropy, 0.0),
     "embedding": (lambda: [cpu.embedding(X, token_ids(C))], 0.0),
@@ -166,11 +173,13 @@ CASES: dict[str, tuple[Callable[[], Sequence[Array]], float]] = {
     "scale": (lambda: [cpu.scale(X, -0.3)], 0.0),
     "silu": (lambda: [cpu.silu(X)], 0.0),
     "silu_backward": (lambda: [cpu.silu_backward(DY, X)], 0.0),
+    "sum_of_squares": (lambda: [np.array([cpu.sum_of_squares([X, DY])])], 0.0),
     "to_float": (lambda: conversions(cpu.half_split_order(C, 10)), 0.0),
     "to_half": (lambda: conversions(cpu.interleaved_order(C, 10)), 0.0),
 }
 # These compute nothing in C.
 OTHERS = {
+    "AdamWTensor",
     "GeluMode",
     "Pairing",
     "blas_name",

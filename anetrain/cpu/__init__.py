@@ -7,6 +7,7 @@
     cpu.rms_norm(x, gain, 1e-5, out=y, rrms=r)
     cpu.rms_norm_backward(dy, x, gain, r, dx=dx, dgain=dgain)
     loss, count = cpu.cross_entropy(logits, targets, scale, dlogits=logits)
+    cpu.adamw(tensors, step, lr=1e-3, factor=1 / math.sqrt(cpu.sum_of_squares(gradients)))
 
 Arrays are used where they are: a wrong dtype or layout is an error, never a hidden copy. The GIL is free meanwhile.
 Activations are channel-first, [channels, tokens]. docs/host_numerics.md has the formulas.
@@ -15,6 +16,7 @@ Activations are channel-first, [channels, tokens]. docs/host_numerics.md has the
 from __future__ import annotations
 
 from anetrain.cpu.activations import GeluMode, gelu, gelu_backward, silu, silu_backward
+from anetrain.cpu.adamw import AdamWTensor, adamw, sum_of_squares
 from anetrain.cpu.conversion import fp16_version, half_split_order, interleaved_order, to_float, to_half
 from anetrain.cpu.embedding import embedding, embedding_scatter
 from anetrain.cpu.loss import cross_entropy
@@ -25,8 +27,10 @@ from anetrain.cpu.rope import Pairing, rope, rope_tables
 from anetrain.cpu.rows import add, row_dot, row_sum, scale
 
 __all__ = [
+    "AdamWTensor",
     "GeluMode",
     "Pairing",
+    "adamw",
     "add",
     "blas_name",
     "cpu_features",
@@ -52,6 +56,7 @@ __all__ = [
     "set_threads",
     "silu",
     "silu_backward",
+    "sum_of_squares",
     "threads",
     "to_float",
     "to_half",

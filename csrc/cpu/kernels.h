@@ -35,6 +35,15 @@ struct NormBackward {
   size_t dx_step;
 };
 
+// One update of AdamW, the same for all its tensors; adamw.h has the formulas.
+struct AdamW {
+  float factor;  // of the gradient
+  float mean_share, beta2, square_share;
+  float root_scale;  // of the root of the running mean of squares
+  float eps;
+  bool clear;  // leave zeros in the gradient
+};
+
 struct Kernels {
   const char *name;
 
@@ -63,6 +72,11 @@ struct Kernels {
 
   double (*sum)(const float *x, size_t count);
   double (*dot)(const float *x, const float *y, size_t count);
+  double (*sum_of_squares)(const float *x, size_t count);
+
+  // weight = keep weight - rate mean / (root + eps)
+  void (*adamw)(const AdamW &constants, float rate, float keep, float *weight, float *gradient, float *mean,
+                float *square, size_t count);
 };
 
 const Kernels &kernels();  // the best for this machine

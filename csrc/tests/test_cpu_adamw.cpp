@@ -1,0 +1,151 @@
+// AdamW and the sum of squares over many tensors of odd sizes: with every set of kernels and any number of threads the
+// bits of a plain loop, and nothing beyond the last element.
+#include "cpu/adamw.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "cpu/kernels.h"
+#include "cpu/threads.h"
+#include "tests/check.h"
+
+namespace {
+
+using Floats = std::vector<float>;
+
+// None, one, less than a vector, a piece and one more, several pieces.
+const std::vector<size_t> kSizes = {3, 0, 1, (1 << 15) + 1, 17, 40, 100'003, 0};
+
+struct Tensors {
+  std::vector<Floats> weight, gradient, mean, square;
+
+  Tensors() {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    for (std::vector<Floats> *all : {&weight, &gradient, &mean, &square}) {
+      for (const size_t size : kSizes) {
+        Floats values(size);
+        for (float &value : values) value = all == &square ? std::fabs(normal(random)) : normal(random);
+        all->push_back(values);
+      }
+    }
+  }
+
+  std::vector<AnecpuAdamWTensor> described() {
+    std::vector<AnecpuAdamWTensor> all;
+    for (size_t i = 0; i < kSizes.size(); ++i) {
+      const double group = i % 2 ? 0.0 : 1.0;
+      all.push_back({weight[i].data(), gradient[i].data(), mean[i].data(), square[i].data(), kSizes[i], 1.0 + group,
+                     0.25 * group});
+    }
+    return all;
+  }
+};
+
+constexpr AnecpuAdamWStep kStep = {.lr = 0.01,
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.99,
+                                   .eps = 1e-8,
+                                   .mean_correction = 0.5,
+                                   .square_correction = 0.25,
+                                   .factor = 0.125,
+                                   .clear = false};
+
+bool same_bits(const std::vector<Floats> &a, const std::vector<Floats> &b) {
+  for (size_t i = 0; i < a.size(); ++i)
+    if (!a[i].empty() && std::memcmp(a[i].data(), b[i].data(), a[i].size() * sizeof(float))) return false;
+  return true;
+}
+
+bool near(float found, double expected) { return std::fabs(found - expected) <= 1e-6 * (1 + std::fabs(expected)); }
+
+void compare_with_doubles(const Tensors &before, const Tensors &after) {
+  for (size_t i = 0; i < kSizes.size(); ++i) {
+    const double rate = i % 2 ? 0.01 : 0.02, decay = i % 2 ? 0.0 : 0.25;
+    for (size_t j = 0; j < kSizes[i]; ++j) {
+      const double g = 0.125 * before.gradient[i][j];
+      const double mean = 0.9 * before.mean[i][j] + 0.1 * g, square = 0.99 * before.square[i][j] + 0.01 * g * g;
+      CHECK(near(after.mean[i][j], mean) && near(after.square[i][j], square));
+      CHECK(near(after.weight[i][j],
+                 before.weight[i][j] * (1 - rate * decay) - rate * (mean / 0.5) / (std::sqrt(square / 0.25) + 1e-8)));
+    }
+  }
+}
+
+template <class Body>
+void on_every_machine(Body body) {
+  for (const char *kernels : {"base", "avx2", "avx512", "accelerate"}) {
+    if (!ane::cpu::select_kernels(kernels)) continue;
+    for (const int threads : {1, 2, 3}) {
+      anecpu_set_threads(threads);
+      body();
+    }
+  }
+  anecpu_set_threads(0);
+  CHECK(ane::cpu::select_kernels(nullptr));
+}
+
+}  // namespace
+
+TEST(update) {
+  const Tensors before;
+  Tensors expected = before;
+  CHECK(ane::cpu::select_kernels("base"));
+  anecpu_set_threads(1);
+  anecpu_adamw(expected.described().data(), kSizes.size(), &kStep);
+  compare_with_doubles(before, expected);
+  on_every_machine([&] {
+    Tensors found = before;
+    anecpu_adamw(found.described().data(), kSizes.size(), &kStep);
+    CHECK(same_bits(found.weight, expected.weight) && same_bits(found.mean, expected.mean));
+    CHECK(same_bits(found.square, expected.square) && same_bits(found.gradient, before.gradient));
+  });
+}
+
+TEST(gradients_are_cleared_on_demand) {
+  AnecpuAdamWStep step = kStep;
+  step.clear = true;
+  Tensors found;
+  anecpu_adamw(found.described().data(), kSizes.size(), &step);
+  for (const Floats &gradient : found.gradient)
+    for (const float value : gradient) CHECK_EQ(value, 0.0f);
+}
+
+TEST(sum_of_squares) {
+  Tensors tensors;
+  tensors.gradient[3][5] = 1e30f;  // its square is no float
+  std::vector<const float *> arrays;
+  long double exact = 0;
+  for (const Floats &gradient : tensors.gradient) {
+    arrays.push_back(gradient.data());
+    for (const float value : gradient) exact += static_cast<long double>(value) * value;
+  }
+  double first = 0;
+  CHECK(anecpu_sum_of_squares(arrays.data(), kSizes.data(), arrays.size(), &first));
+  CHECK(std::fabs(first - static_cast<double>(exact)) <= 1e-14 * first);
+  on_every_machine([&] {
+    double sum = 0;
+    CHECK(anecpu_sum_of_squares(arrays.data(), kSizes.data(), arrays.size(), &sum));
+    CHECK_EQ(sum, first);
+  });
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    for (const size_t place : {size_t{0}, size_t{99'999}, size_t{100'002}}) {
+      const float kept = tensors.gradient[6][place];
+      tensors.gradient[6][place] = bad;
+      double sum = 0;
+      CHECK(anecpu_sum_of_squares(arrays.data(), kSizes.data(), arrays.size(), &sum));
+      CHECK(!std::isfinite(sum));
+      tensors.gradient[6][place] = kept;
+    }
+  }
+}
+
+TEST(no_tensors) {
+  double sum = 1;
+  anecpu_adamw(nullptr, 0, &kStep);
+  CHECK(anecpu_sum_of_squares(nullptr, nullptr, 0, &sum));
+  CHECK_EQ(sum, 0.0);
+}
