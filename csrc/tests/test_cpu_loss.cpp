@@ -1,5 +1,8 @@
-// Cross-entropy against double, from padded rows in several chunks, on several numbers of threads.
+// Cross-entropy against double, from padded rows in several chunks, on several numbers of threads; and the same bits
+// from every instruction set.
+#include "cpu/cpu_features.h"
 #include "cpu/loss.h"
+#include "cpu/loss_kernels.h"
 #include "cpu/threads.h"
 
 #include <algorithm>
@@ -97,6 +100,27 @@ TEST(the_number_of_threads_changes_no_bit) {
   const WithThreads with(4);
   CHECK_EQ(run(p, 700, again), loss);
   CHECK(once == again);
+}
+
+TEST(every_instruction_set_gives_the_same_bits) {
+  const Problem p(100, 541, 0);  // more columns than a block, and a rest of each width
+  const auto run = [&](const LossKernels &kernels) {
+    std::vector<float> results(p.columns * 2 + p.logits.size(), 0.0f);
+    float *largest = results.data(), *sum = largest + p.columns;
+    std::fill_n(largest, p.columns, kNoLogit);
+    for (const auto &[first, rows] : {std::pair<size_t, size_t>{0, 37}, {37, 63}})
+      kernels.fold(p.logits.data() + first * p.stride, p.stride, rows, p.columns, largest, sum);
+    std::vector<float> factor(p.columns, 0.5f);
+    factor[3] = 0;
+    kernels.gradient(p.logits.data(), p.stride, sum + p.columns, p.columns, p.rows, p.columns, largest, factor.data());
+    return results;
+  };
+  const std::vector<float> base = run(kLossKernelsBase);
+  CHECK(base[0] >= p.logits[0]);
+#if defined(__x86_64__)
+  if (anecpu_has_avx2()) CHECK(run(kLossKernelsAvx2) == base);
+  if (anecpu_has_avx512()) CHECK(run(kLossKernelsAvx512) == base);
+#endif
 }
 
 TEST(nothing_counted) {
