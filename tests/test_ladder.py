@@ -19,8 +19,8 @@ from anetrain.autodiff import Derived, differentiate
 from anetrain.blocks import LlamaBlock, build
 from anetrain.device import Device
 from anetrain.errors import BudgetError, CompileError, UnloadError
-from anetrain.lower import GRANULARITIES, lower
-from anetrain.lower.check import check_on_device, check_plan, profile_of_chip, refuses
+from anetrain.lower import GRANULARITIES, lower, plan_report
+from anetrain.lower.check import check_on_device, check_plan, profile_of_chip
 from anetrain.lower.ladder import Choice, choose, memory_key
 from anetrain.lower.memory import LadderMemory
 from anetrain.lower.plan import Granularity, Plan
@@ -198,6 +198,25 @@ def test_other_errors_are_no_reason_to_step_down() -> None:
         assert len(tried) == 1
 
 
+def test_without_backward(opened: list[Choice[CompiledPlan]]) -> None:
+    """What stands against a program that is never compiled is no reason to step down."""
+    programs = plan_report(lower(block()))["programs"]
+    forward, backward = (_most_channels(programs[part]) for part in (slice(0, 2), slice(2, 4)))
+    assert forward < backward
+    dev = emulator("m4", rules={"channel-limit": forward})
+    choice = choose(block(), dev, lambda plan: CompiledPlan(dev, plan, backward=False), backward=False)
+    opened.append(choice)
+    assert choice.explain() == "2 dispatches, fused"
+    trained, _ = climb(dev, opened)
+    assert trained.plan.granularity != "fused"
+
+
+def _most_channels(programs: list[dict[str, Any]]) -> int:
+    return max(
+        port["shape"][1] for known in programs for side in ("inputs", "outputs") for port in known[side].values()
+    )
+
+
 def test_descents_are_logged(opened: list[Choice[CompiledPlan]], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="anetrain.lower"):
         choice, _ = climb(emulator("m4", rules=STAGE_ONLY), opened)
@@ -252,11 +271,11 @@ def test_memory_is_used_and_survives(tmp_path: Path, opened: list[Choice[Compile
     dev = emulator("m4")
     refuse(dev, "fused")
     first, _ = climb(dev, opened, LadderMemory(path))
-    written = path.read_bytes()
+    written, inode = path.read_bytes(), path.stat().st_ino
     second, attempts = climb(emulator("m4"), opened, LadderMemory(path))
     assert attempts.rungs == ["stage"]
     assert second.explain() == first.explain()
-    assert path.read_bytes() == written
+    assert (path.read_bytes(), path.stat().st_ino) == (written, inode)  # nothing new: the file is left alone
     assert [file.name for file in path.parent.iterdir()] == ["ladder.json"]
 
 
@@ -297,7 +316,7 @@ def test_keys_tell_systems_apart() -> None:
     plan = lower(block())
     facts = {"kind": "ane", "chip": "Apple M4", "os_build": "25A1"}
     keys = {
-        memory_key(SimpleNamespace(facts={**facts, **change}), plan)  # type: ignore[arg-type]
+        memory_key(SimpleNamespace(facts={**facts, **change}), plan.programs)  # type: ignore[arg-type]
         for change in ({}, {"os_build": "25B2"}, {"chip": "Apple M5"})
     }
     assert len(keys) == 3
@@ -372,15 +391,15 @@ def test_chips_have_profiles() -> None:
 def test_a_real_chip_is_checked_by_its_profile() -> None:
     plan = lower(block(), dialect="B")
     found = check_on_device(plan, SimpleNamespace(facts={"kind": "ane", "chip": "Apple M1"}))  # type: ignore[arg-type]
-    assert {finding.rule for _, finding in found if refuses(finding)} == {"new-dialect"}
+    assert {finding.rule for _, finding in found if not finding.advice} == {"new-dialect"}
     assert check_on_device(plan, SimpleNamespace(facts={"kind": "ane"})) == []  # type: ignore[arg-type]
 
 
 def test_the_check_knows_switched_rules() -> None:
     plan = lower(block(), dialect="B")
-    assert any(refuses(finding) for _, finding in check_on_device(plan, emulator("m1")))
+    assert any(not finding.advice for _, finding in check_on_device(plan, emulator("m1")))
     assert not any(
-        refuses(finding) for _, finding in check_on_device(plan, emulator("m1", rules={"new-dialect": False}))
+        not finding.advice for _, finding in check_on_device(plan, emulator("m1", rules={"new-dialect": False}))
     )
 
 

@@ -15,7 +15,7 @@ from anetrain.blocks import Block, LlamaBlock, Qwen3Block, build, qwen3_spec
 from anetrain.device import Finding
 from anetrain.graph import Place
 from anetrain.lower import GRANULARITIES, LAYOUTS, Layout, check_plan, choose, lower
-from anetrain.lower.check import check_programs, checkable, refuses
+from anetrain.lower.check import check_programs, checkable
 from anetrain.lower.plan import Granularity
 from anetrain.mil.text import Program
 from anetrain.pipeline import CompiledPlan
@@ -108,7 +108,7 @@ def test_programs_under_every_profile(name: str, norms: Place, layout: Layout) -
         findings = [finding for _, finding in found_in(name, norms, layout, profile)]
         for same in profiles:
             lines = [line for line in TABLE if line.layout == layout and same in line.profiles]
-            found = {(refuses(finding), finding.rule, finding.value, finding.limit) for finding in findings}
+            found = {(not finding.advice, finding.rule, finding.value, finding.limit) for finding in findings}
             assert found == {(line.refused, line.rule, line.value, line.limit) for line in lines}, same
 
 
@@ -131,7 +131,7 @@ def test_where_the_old_dialect_is_needed(name: str) -> None:
             continue
         assert len({label for label, _ in found}) == 4, profile
         assert {(finding.rule, finding.value) for _, finding in found} == {("new-dialect", "program(1.3) with ios18")}
-        assert all(finding.limit.startswith("program(1.0) with ios16") and refuses(finding) for _, finding in found)
+        assert all(finding.limit.startswith("program(1.0) with ios16") and not finding.advice for _, finding in found)
 
 
 @pytest.mark.parametrize("profile", FOUR_DISPATCHES)

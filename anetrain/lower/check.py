@@ -16,7 +16,10 @@ from anetrain.mil.types import dtype
 
 
 def check_plan(plan: Plan, profile: str, **options: Any) -> list[tuple[str, Finding]]:
-    """(label of the program, finding), in the order of the programs; the options are those of `device.check`."""
+    """(label of the program, finding), in the order of the programs; the options are those of `device.check`.
+
+    A finding that is no advice keeps its program from compiling, loading or ever being evaluated.
+    """
     return check_programs(checkable(plan), profile, **options)
 
 
@@ -33,11 +36,6 @@ def checkable(plan: Plan) -> list[tuple[str, Program]]:
 
 def check_programs(programs: Iterable[tuple[str, Program]], profile: str, **options: Any) -> list[tuple[str, Finding]]:
     return [(label, found) for label, program in programs for found in check(program, profile=profile, **options)]
-
-
-def refuses(finding: Finding) -> bool:
-    """Does it keep a program from compiling, loading or ever being evaluated?"""
-    return not finding.advice and finding.stage != "numerics"
 
 
 def check_on_device(plan: Plan, device: Device) -> list[tuple[str, Finding]]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from anetrain.lower.check import check_programs, checkable, refuses
+from anetrain.lower.check import check_programs, checkable
 from anetrain.lower.plan import Dispatch, Plan, ProgramSpec, Receive, Send, Step
 from anetrain.mil.text import Program
 from anetrain.mil.types import dtype
@@ -119,7 +119,7 @@ def _checked(programs: list[tuple[str, Program]], profile: str) -> dict[str, lis
     with its first finding and all programs that it is about."""
     by_rule: dict[tuple[str, str], dict[str, Any]] = {}
     for label, found in check_programs(programs, profile):
-        kind = "refused" if refuses(found) else "noted"
+        kind = "noted" if found.advice else "refused"
         first = {"rule": found.rule, "subject": found.subject, "value": found.value, "limit": found.limit}
         labels = by_rule.setdefault((kind, found.rule), {**first, "programs": []})["programs"]
         if label not in labels:

@@ -19,10 +19,10 @@ from typing import Generic, TypeVar
 from anetrain.autodiff import Derived
 from anetrain.device import Device, Finding
 from anetrain.errors import CompileError
-from anetrain.lower.check import check_on_device, refuses
+from anetrain.lower.check import check_on_device
 from anetrain.lower.lowering import GRANULARITIES, lower
 from anetrain.lower.memory import Descent, LadderMemory, Remembered
-from anetrain.lower.plan import Granularity, Layout, Plan
+from anetrain.lower.plan import Dispatch, Granularity, Layout, Plan, ProgramSpec
 from anetrain.lower.surfaces import Outputs
 
 log = logging.getLogger("anetrain.lower")
@@ -35,14 +35,16 @@ class Choice(Generic[Compiled]):
     plan: Plan
     compiled: Compiled
     descents: tuple[Descent, ...]  # why this is not the fused form: found now, or remembered
-    fused_dispatches: int  # what the fused form would take, forward and backward
+    dispatches: int
+    fused_dispatches: int  # what the fused form would take
 
     def explain(self) -> str:
         """One sentence, with rule, value and limit of each rung that was left."""
-        count, form = len(self.plan.programs), self.plan.granularity
+        form = self.plan.granularity
         if form == "fused":
-            return f"{count} dispatches, fused"
-        return f"{count} dispatches, per {form}, instead of {self.fused_dispatches}: {_listed(self.descents)}"
+            return f"{self.dispatches} dispatches, fused"
+        reasons = "; ".join(map(str, self.descents))
+        return f"{self.dispatches} dispatches, per {form}, instead of {self.fused_dispatches}: {reasons}"
 
 
 def choose(
@@ -53,11 +55,13 @@ def choose(
     layout: Layout = "stacked",
     outputs: Outputs = "one",
     save_probabilities_up_to: int = 512,
+    backward: bool = True,
     memory: LadderMemory | None = None,
 ) -> Choice[Compiled]:
     """Lowers and compiles at the highest rung that the device takes.
 
     compile    compiles all programs of a plan; when it raises it leaves none of them loaded
+    backward   False: what only backward runs is not looked at, as `compile` leaves it out
     memory     what it says is tried first. It never makes a run fail: every other rung is tried after it
     """
 
@@ -73,7 +77,7 @@ def choose(
         )
 
     fused = lowered("fused")
-    key = memory_key(device, fused)
+    key = memory_key(device, _dispatched(fused, backward))
     remembered = memory.recall(key) if memory else None
     rungs = _order(remembered)
     descents: list[Descent] = []
@@ -82,7 +86,7 @@ def choose(
         is_last = rung == rungs[-1]
         try:
             if not is_last:  # of the last one the device has to say it
-                _refuse_what_cannot_pass(plan, device)
+                _refuse_what_cannot_pass(_dispatched(plan, backward), plan, device)
             compiled = compile(plan)
             break
         except CompileError as error:
@@ -93,7 +97,8 @@ def choose(
     reasons = _reasons(rung, remembered, descents)
     if memory:
         memory.remember(key, rung, reasons)
-    choice = Choice(plan, compiled, reasons, len(fused.programs))
+    dispatches, fused_dispatches = (len(_dispatched(form, backward)) for form in (plan, fused))
+    choice = Choice(plan, compiled, reasons, dispatches, fused_dispatches)
     log.info("%s", choice.explain())
     return choice
 
@@ -106,9 +111,15 @@ class KnownRefusalError(CompileError):
         self.found = found
 
 
-def _refuse_what_cannot_pass(plan: Plan, device: Device) -> None:
+def _dispatched(plan: Plan, backward: bool) -> list[ProgramSpec]:
+    steps = plan.forward + (plan.backward if backward else [])
+    return [plan.programs[step.program] for step in steps if isinstance(step, Dispatch)]
+
+
+def _refuse_what_cannot_pass(programs: list[ProgramSpec], plan: Plan, device: Device) -> None:
+    labels = {spec.label for spec in programs}
     for label, found in check_on_device(plan, device):
-        if refuses(found):
+        if label in labels and not found.advice:
             raise KnownRefusalError(label, found)
 
 
@@ -132,20 +143,21 @@ def _reasons(rung: Granularity, remembered: Remembered | None, descents: list[De
 
 def _nothing_passed(last: CompileError, descents: list[Descent]) -> CompileError:
     """The last error, with what was tried before it."""
-    detail = f"the device takes the block in no form. {_listed(descents)}"
+    at_last = f"{descents[-1].rung}: {last.label}: {last.detail}"
+    detail = f"the device takes the block in no form: {'; '.join([*map(str, descents[:-1]), at_last])}"
     return CompileError(
         detail, code=last.code, domain=last.domain, text=last.text, rule=last.rule, line=last.line, column=last.column
     )
 
 
-def memory_key(device: Device, fused: Plan) -> str:
+def memory_key(device: Device, fused: list[ProgramSpec]) -> str:
     """The device, its system, and what is compiled: sizes, layout and options all show in the text of the programs."""
     facts = device.facts
     names = ("kind", "profile", "chip", "os_build")
     words = [str(facts[name]) for name in names if facts.get(name)]
     if facts["kind"] == "emulator":  # its limits can be switched
         words.append(_digest([json.dumps({name: facts[name] for name in ("rules", "allow_unproven", "fp32")})]))
-    return " ".join([*words, _digest(spec.program.text for spec in fused.programs)])
+    return " ".join([*words, _digest(spec.program.text for spec in fused)])
 
 
 def _digest(texts: Iterable[str]) -> str:
@@ -153,7 +165,3 @@ def _digest(texts: Iterable[str]) -> str:
     for text in texts:
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()[:16]
-
-
-def _listed(descents: Iterable[Descent]) -> str:
-    return "; ".join(map(str, descents))

@@ -176,6 +176,7 @@ class Pipeline:
             derived,
             self.device,
             lambda plan: CompiledPlan(self.device, plan, weights, backward=self.trains, name=label),
+            backward=self.trains,
             **options,
         )
         self.choices[label] = choice
