@@ -43,7 +43,8 @@ def shapes_of_rows(random: np.random.Generator) -> dict[str, Array]:
     normal = random.standard_normal(SHAPE)
     outlier = normal / 64
     outlier[:, 5] = 1.0
-    return {"signs": np.sign(normal), "normal": normal, "outlier": outlier, "offset": 1 + 0.02 * normal}
+    offset = 1 + 0.02 * normal
+    return {"signs": np.sign(normal), "normal": normal, "outlier": outlier, "offset": offset, "negative": -offset}
 
 
 def halves(array: Array) -> Array:
