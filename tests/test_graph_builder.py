@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from anetrain.blocks import Block, build
+from anetrain.cpu import half_split_order
 from anetrain.graph import BlockGraph, BuildError, Parameter, Value, bias, gain, matrix, on_device, place
-from anetrain.graph.parameters import half_split_order, named
+from anetrain.graph.parameters import named
 from anetrain.spec import ModelSpec
 from tests.block_graphs import differentiated, nodes_of, spec
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from anetrain import reference
+from anetrain.cpu import half_split_order
 from anetrain.graph import BlockGraph, Parameter, Value, accumulate, bias, gain, matrix
-from anetrain.graph.parameters import half_split_order
 from tests.block_graphs import Case, checked, differentiated, kinds, spec
 from tests.support import need
 

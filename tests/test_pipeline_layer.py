@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from anetrain import reference
+from anetrain.cpu import half_split_order
 from anetrain.errors import CompileError, EvalError
-from anetrain.graph.parameters import half_split_order
 from anetrain.lower.plan import Compute, Dispatch, Plan, Receive, Region, Send
 from anetrain.mil.types import Array
 from anetrain.pipeline import CompiledPlan, Layer, NonFiniteError, PlanError, SurfacePool

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from anetrain.graph.parameters import half_split_order
+from anetrain.cpu import half_split_order
 from anetrain.graph.records import Record
 from anetrain.mil.derivatives import reshaped, sum_over
 from anetrain.mil.ops.base import Evidence, Op, axis_of, mismatch, parameter, rank_between, tensor

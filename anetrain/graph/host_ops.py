@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from anetrain.cpu import half_split_order
 from anetrain.graph.device_ops import BlockOp
-from anetrain.graph.parameters import half_split_order
 from anetrain.graph.records import Record
 from anetrain.mil.ops.base import mismatch, one_type, parameter, rank_between, tensor
 from anetrain.mil.types import Array, TensorType

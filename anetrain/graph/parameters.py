@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, Union
 import numpy as np
 import numpy.typing as npt
 
+from anetrain.cpu import half_split_order
+
 if TYPE_CHECKING:
     from anetrain.mil.graph import Value
 
@@ -94,11 +96,3 @@ class Weights:
             return Weights(self._values, path + ".")
         known = ", ".join(key.removeprefix(self._prefix) for key in self._values if key.startswith(self._prefix))
         raise AttributeError(f"no weight {path!r}; this block has {known or 'none'}")
-
-
-def half_split_order(rows: int, head_dim: int) -> npt.NDArray[np.int32]:
-    """Row i of the half-split order is row order[i] of the stored one, whose RoPE pairs are neighbours."""
-    if head_dim < 2 or head_dim % 2 or rows % head_dim:
-        raise ValueError(f"{rows} rows in heads of {head_dim}: expected a multiple of an even head_dim")
-    pairs = np.arange(rows, dtype=np.int32).reshape(-1, head_dim // 2, 2)
-    return np.asarray(pairs.transpose(0, 2, 1).ravel())

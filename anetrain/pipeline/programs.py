@@ -13,8 +13,8 @@ from types import TracebackType
 
 import numpy as np
 
+from anetrain.cpu import half_split_order
 from anetrain.device import Device, Port, Program, Surface
-from anetrain.graph.parameters import half_split_order
 from anetrain.lower.plan import Dispatch, Plan, ProgramSpec, SurfaceSpec, WeightPlace
 from anetrain.mil.blobs import write_blob
 from anetrain.mil.types import Array

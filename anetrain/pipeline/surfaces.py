@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from anetrain.cpu import half_split_order
 from anetrain.device import Surface
 from anetrain.graph import Value
-from anetrain.graph.parameters import half_split_order
 from anetrain.lower.plan import Plan, Region
 from anetrain.mil.types import Array, dtype
 from anetrain.pipeline.programs import CompiledPlan

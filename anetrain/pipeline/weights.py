@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anetrain.cpu import half_split_order
 from anetrain.graph import Value
-from anetrain.graph.parameters import half_split_order
 from anetrain.lower.plan import WeightPlace
 from anetrain.mil.types import Array
 from anetrain.pipeline.rows import row_runs
