@@ -68,6 +68,9 @@ class Model:
         if layers is None:
             layers = Qwen3Block() if spec.qk_norm else LlamaBlock()
         self.layers = [layers] * spec.layers if isinstance(layers, Block) else list(layers)
+        for number, block in enumerate(self.layers):
+            if not isinstance(block, Block):
+                raise TypeError(f"layer {number} is {block!r}, expected a Block")
         if len(self.layers) != spec.layers:
             raise ValueError(f"{len(self.layers)} blocks for the {spec.layers} layers of the spec")
         self.embedding = embedding or Embedding()

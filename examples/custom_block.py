@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 import anetrain.device
-from anetrain.blocks import Block, Classifier, Embedding, ModelSpec, attend, causal_mask, join_heads, split_heads
+from anetrain.blocks import Block, ModelSpec, attend, causal_mask, join_heads, split_heads
 from anetrain.graph import BlockGraph, Value, bias, gain, matrix
 from anetrain.lower import LAYOUTS
-from anetrain.pipeline import Trainable
+from anetrain.model import Model
+from anetrain.pipeline import NonFiniteError, Pipeline
 
 WINDOW = 8  # tokens that a token sees, itself included
 
@@ -73,6 +74,23 @@ def corpus(words: int, random: np.random.Generator) -> tuple[npt.NDArray[np.int3
     return np.array([vocabulary.index(word) for word in text], np.int32), vocabulary
 
 
+def learn(
+    pipeline: Pipeline, ids: npt.NDArray[np.int32], targets: npt.NDArray[np.int32], rate: float, loss_scale: float
+) -> tuple[float, float]:
+    """One step of gradient descent: the loss, and the loss scale to go on with."""
+    while True:
+        try:
+            loss = pipeline.micro_step(ids, targets, loss_scale=loss_scale)
+            break
+        except NonFiniteError:  # gradients beyond fp16; nothing was added
+            loss_scale /= 2.0
+    for name, weight in pipeline.weights.items():
+        weight -= np.float32(rate) * pipeline.gradients[name]
+    pipeline.stage()
+    pipeline.clear_gradients()
+    return loss, loss_scale
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="auto (default), ane, emulator or emulator:PROFILE")
@@ -97,17 +115,14 @@ def main() -> int:
     rows = ids[: sequences * (spec.seq + 1)].reshape(sequences, -1)  # [sequences, seq + 1]
     with anetrain.device.open(arguments.device) as device:
         print(f"device: {device.facts['kind']} ({device.facts['why']}), weights {arguments.layout}")
-        model = Trainable(
-            device, [Embedding(), *[WindowBlock()] * spec.layers, Classifier()], spec, seed=0, layout=arguments.layout
-        )
-        print(f"{sum(p.size for p in model.parameters.values()):,} parameters, {ids.size} tokens")
-        losses = []
+        model = Model(spec, WindowBlock())
+        pipeline = Pipeline(device, model, seed=0, layout=arguments.layout)
+        print(f"{model.parameter_count:,} parameters, {ids.size} tokens")
+        losses, loss_scale = [], 2.0**16
         for update in range(updates):
             batch = rows[np.arange(spec.batch * update, spec.batch * (update + 1)) % sequences]
-            losses.append(model.step(batch[:, :-1], batch[:, 1:]))
-            for name, parameter in model.parameters.items():
-                parameter -= np.float32(arguments.rate) * model.gradients[name]
-            model.stage()
+            loss, loss_scale = learn(pipeline, batch[:, :-1], batch[:, 1:], arguments.rate, loss_scale)
+            losses.append(loss)
             if update % 10 == 0 or update == updates - 1:
                 print(f"update {update:4}  loss {losses[-1]:.3f}")
         print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; {device.counters().compiles} programs were compiled")

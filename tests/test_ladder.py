@@ -409,3 +409,12 @@ def test_baked_plans_are_checked_whole() -> None:
     assert check_plan(plan, "m4") == []
     found = check_plan(plan, "m4", rules={"blobfile-weights": 3})
     assert {finding.rule for _, finding in found} == {"blobfile-weights"}
+
+
+def test_a_lower_first_rung_is_asked_for_and_not_remembered(opened: list[Choice[CompiledPlan]], tmp_path: Path) -> None:
+    memory = LadderMemory(tmp_path / "ladder.json")
+    choice, attempts = climb(emulator(), opened, memory, first="stage")
+    assert attempts.rungs == ["stage"]
+    assert choice.explain() == "8 dispatches, per stage, instead of 4: asked for"
+    _, attempts = climb(emulator(), opened, memory)
+    assert attempts.rungs == ["fused"]

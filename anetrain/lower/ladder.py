@@ -43,7 +43,7 @@ class Choice(Generic[Compiled]):
         form = self.plan.granularity
         if form == "fused":
             return f"{self.dispatches} dispatches, fused"
-        reasons = "; ".join(map(str, self.descents))
+        reasons = "; ".join(map(str, self.descents)) or "asked for"
         return f"{self.dispatches} dispatches, per {form}, instead of {self.fused_dispatches}: {reasons}"
 
 
@@ -52,6 +52,7 @@ def choose(
     device: Device,
     compile: Callable[[Plan], Compiled],
     *,
+    first: Granularity = "fused",
     layout: Layout = "stacked",
     outputs: Outputs = "one",
     save_probabilities_up_to: int = 512,
@@ -61,6 +62,7 @@ def choose(
     """Lowers and compiles at the highest rung that the device takes.
 
     compile    compiles all programs of a plan; when it raises it leaves none of them loaded
+    first      the highest rung to try. Where it is not "fused" the memory is neither asked nor told
     backward   False: what only backward runs is not looked at, as `compile` leaves it out
     memory     what it says is tried first. It never makes a run fail: every other rung is tried after it
     """
@@ -78,8 +80,9 @@ def choose(
 
     fused = lowered("fused")
     key = memory_key(device, _dispatched(fused, backward))
+    memory = memory if first == "fused" else None
     remembered = memory.recall(key) if memory else None
-    rungs = _order(remembered)
+    rungs = _order(remembered.rung if remembered else first, first)
     descents: list[Descent] = []
     for rung in rungs:
         plan = fused if rung == "fused" else lowered(rung)
@@ -130,9 +133,10 @@ def _descent(rung: Granularity, error: CompileError) -> Descent:
     return Descent(rung, error.label, str(error), error.rule)
 
 
-def _order(remembered: Remembered | None) -> tuple[Granularity, ...]:
-    first = GRANULARITIES.index(remembered.rung) if remembered else 0
-    return GRANULARITIES[first:] + GRANULARITIES[:first]
+def _order(begin: Granularity, highest: Granularity) -> tuple[Granularity, ...]:
+    """From `begin` downwards, then what is above it."""
+    top, first = GRANULARITIES.index(highest), GRANULARITIES.index(begin)
+    return GRANULARITIES[first:] + GRANULARITIES[top:first]
 
 
 def _reasons(rung: Granularity, remembered: Remembered | None, descents: list[Descent]) -> tuple[Descent, ...]:

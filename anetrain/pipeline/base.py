@@ -2,18 +2,23 @@
 
     pipeline = Pipeline(device, model, seed=0)
     loss = pipeline.micro_step(ids, targets, loss_scale=2.0**16)   # adds to pipeline.gradients
-    ...                                                            # an optimizer changes pipeline.weights in place
+    for name, weight in pipeline.weights.items():                  # "embedding", "layers.0.attention.wq", "final_norm"
+        weight -= 0.1 * pipeline.gradients[name]
     pipeline.stage()                                               # the device sees the new weights
     pipeline.clear_gradients()
 
-A micro-step that fails, whatever fails in it, leaves all gradients zero: its accumulation group is dropped.
+A micro-step that fails, whatever fails in it, leaves all gradients zero: its accumulation group is dropped. What it
+raises says what to do: NonFiniteError, the same group with half the loss scale; EvalError, the same group again;
+DeviceUnavailable, save and exit; FloatingPointError, the weights or activations themselves have left fp16.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,9 +29,10 @@ from anetrain.blocks import Block, Classifier, Embedding, build, build_embedding
 from anetrain.device import Device
 from anetrain.graph import BlockGraph, Place
 from anetrain.graph.builder import Precision
-from anetrain.lower import Layout
+from anetrain.lower import Granularity, Layout
 from anetrain.lower.ladder import Choice, choose
 from anetrain.lower.memory import LadderMemory
+from anetrain.lower.plan import Plan
 from anetrain.lower.weights import padded
 from anetrain.mil.types import Array
 from anetrain.model import Model
@@ -39,11 +45,24 @@ from anetrain.pipeline.stack import Part, Stack
 from anetrain.spec import ModelSpec
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A sum, so that an average over several batches weighs each token alike: sum of sums over sum of counts."""
+
+    sum: float
+    count: int  # of the tokens whose target is not -1
+
+    @property
+    def mean(self) -> float:
+        return self.sum / max(self.count, 1)
+
+
 class Pipeline:
     """weights, gradients   fp32 arrays by name; a tied embedding is one array. Changed in place, never replaced
-    choices                 by block: how its programs were cut, and why (anetrain.lower.ladder)
+    choices                 by the first layer of each kind: how its programs were cut, and why (anetrain.lower.ladder)
     overlap                 weight gradients beside the device; by default on a real one only
     trains                  False: forward only, no gradients are kept
+    granularity             the largest programs to try: "fused", or "stage" or "linear" to see what those cost
     """
 
     def __init__(
@@ -54,6 +73,7 @@ class Pipeline:
         *,
         seed: int = 0,
         layout: Layout = "stacked",
+        granularity: Granularity = "fused",
         norms: Place = "host",
         precision: Precision = "fp16",
         save_probabilities_up_to: int = 512,
@@ -68,11 +88,21 @@ class Pipeline:
         self.gradients = {name: np.zeros_like(array) for name, array in self.weights.items()} if trains else {}
         self.choices: dict[str, Choice[CompiledPlan]] = {}
         self.lane = Lane(device.facts["kind"] == "ane" if overlap is None else overlap)
-        self._options = {"layout": layout, "memory": memory, "save_probabilities_up_to": save_probabilities_up_to}
-        self._parts = self._build(norms, precision)
-        self.stack = Stack(self._parts, self.lane)
+        self._options: dict[str, Any] = {
+            "layout": layout,
+            "first": granularity,
+            "memory": memory,
+            "save_probabilities_up_to": save_probabilities_up_to,
+        }
+        self._compiled: list[CompiledPlan] = []
         self._is_staged = False
-        self.stage()
+        try:
+            self._parts = self._build(norms, precision)
+            self.stack = Stack(self._parts, self.lane)
+            self.stage()
+        except BaseException:
+            self.unload()
+            raise
 
     # ------------------------------------------------------------ the step
 
@@ -95,17 +125,20 @@ class Pipeline:
             raise
         return loss
 
-    def evaluate(self, ids: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-        """The mean loss."""
-        return self._forward(ids, targets, 1.0)
+    def evaluate(self, ids: npt.ArrayLike, targets: npt.ArrayLike) -> Loss:
+        """The loss alone; gradients stay as they are."""
+        mean = self._forward(ids, targets, 1.0)
+        count = int(np.count_nonzero(np.asarray(targets) >= 0))
+        return Loss(mean * count, count)
 
     def stage(self) -> None:
         """The weights, as they are now, to the device. Programs with baked weights are compiled again."""
         for layer, (_, _, weights, _) in zip(self.stack.layers, self._parts, strict=True):
             plan = layer.compiled.plan
             if any(program.constants for program in plan.programs) and self._is_staged:
+                self._compiled.remove(layer.compiled)
                 layer.compiled.unload()
-                layer.load(CompiledPlan(self.device, plan, weights, backward=self.trains, name=layer.compiled.name))
+                layer.load(self._compile(plan, weights, layer.compiled.name))
             layer.stage()
         self._is_staged = True
 
@@ -116,8 +149,9 @@ class Pipeline:
     def unload(self) -> None:
         """Gives the engine's places back; afterwards nothing here runs."""
         self.lane.close()
-        for layer in self.stack.layers:
-            layer.compiled.unload()
+        for compiled in self._compiled:
+            compiled.unload()
+        self._compiled.clear()
 
     # ------------------------------------------------------------ counts
 
@@ -163,24 +197,23 @@ class Pipeline:
             names = {item.name: prefix + item.name for item in graph.parameters.values()}
             weights = {own: self.weights[name] for own, name in names.items()}
             gradients = {own: self.gradients[name] for own, name in names.items()} if self.trains else None
-            label = prefix.rstrip(".") or type(block).__name__.lower()
+            kind = type(block).__name__
+            label = prefix.rstrip(".") or kind.lower()
             if key not in known or self.layout == "baked":
                 derived = known[key][0] if key in known else differentiate(graph)
-                known[key] = (derived, self._compiled(label, derived, weights))
+                known[key] = (derived, self._chosen(label, kind, derived, weights))
             parts.append((label, known[key][1], weights, gradients))
         return parts
 
-    def _compiled(self, label: str, derived: Derived, weights: Mapping[str, Array]) -> CompiledPlan:
-        options: dict[str, Any] = self._options
-        choice = choose(
-            derived,
-            self.device,
-            lambda plan: CompiledPlan(self.device, plan, weights, backward=self.trains, name=label),
-            backward=self.trains,
-            **options,
-        )
+    def _chosen(self, label: str, kind: str, derived: Derived, weights: Mapping[str, Array]) -> CompiledPlan:
+        compile = functools.partial(self._compile, weights=weights, name=kind)
+        choice = choose(derived, self.device, compile, backward=self.trains, **self._options)
         self.choices[label] = choice
         return choice.compiled
+
+    def _compile(self, plan: Plan, weights: Mapping[str, Array], name: str) -> CompiledPlan:
+        self._compiled.append(CompiledPlan(self.device, plan, weights, backward=self.trains, name=name))
+        return self._compiled[-1]
 
 
 def _padded(model: Model) -> ModelSpec:

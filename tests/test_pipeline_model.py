@@ -1,11 +1,11 @@
-"""Whole models of any blocks: gradients, shared programs, failures, the loss falling."""
+"""Whole models of any blocks: gradients, shared programs, padding, failures, the loss falling."""
 
 from __future__ import annotations
 
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +13,25 @@ import numpy as np
 import pytest
 
 from anetrain import reference
-from anetrain.autodiff import Derived, differentiate
-from anetrain.blocks import Block, Classifier, Embedding, GeluFFN, LlamaBlock, RMSNorm, build, matrix
+from anetrain.autodiff import differentiate
+from anetrain.blocks import (
+    Block,
+    Classifier,
+    Embedding,
+    GeluFFN,
+    LlamaBlock,
+    build,
+    build_embedding,
+    build_loss,
+    matrix,
+)
 from anetrain.errors import CompileError, EvalError
 from anetrain.graph import BlockGraph, Parameter, Value
 from anetrain.lower import LAYOUTS, Layout, lower
 from anetrain.lower.plan import Receive, Send
 from anetrain.mil.types import Array
-from anetrain.pipeline import CompiledPlan, PlanError, Stack, Trainable
+from anetrain.model import Model
+from anetrain.pipeline import CompiledPlan, NonFiniteError, Pipeline, PlanError, Stack
 from anetrain.spec import ModelSpec
 from tests.ane_abi import ROOT
 from tests.support import emulator
@@ -34,18 +45,18 @@ def model_of(
     classifier: Classifier | None = None,
     *,
     fp32: bool = False,
+    causal: bool = True,
     device: Any = None,
     **options: Any,
-) -> Trainable:
-    precision = "fp32" if fp32 else "fp16"
-    stack = [Embedding(), *blocks, classifier or Classifier()]
-    model = Trainable(device or emulator(fp32=fp32), stack, spec, seed=3, precision=precision, **options)
+) -> Pipeline:
+    model = Model(replace(spec, layers=len(blocks)), blocks, classifier=classifier, causal=causal)
+    weights = model.initial(seed=3)
     rng = np.random.default_rng(4)
-    for parameter in model.parameters.values():
-        if parameter.ndim == 1:
-            parameter[:] = rng.uniform(0.2, 3.0, parameter.shape)
-    model.stage()
-    return model
+    for weight in weights.values():
+        if weight.ndim == 1:
+            weight[:] = rng.uniform(0.2, 3.0, weight.shape)
+    precision = "fp32" if fp32 else "fp16"
+    return Pipeline(device or emulator(fp32=fp32), model, weights, precision=precision, **options)
 
 
 def batch(spec: ModelSpec = SPEC, seed: int = 5) -> tuple[Array, Array]:
@@ -55,17 +66,32 @@ def batch(spec: ModelSpec = SPEC, seed: int = 5) -> tuple[Array, Array]:
     return rng.integers(0, spec.vocab, (spec.batch, spec.seq)), targets
 
 
-def reference_loss(model: Trainable, parameters: dict[str, Array], ids: Array, targets: Array) -> float:
-    """The chain of the blocks' forward functions in float64."""
+def step(pipeline: Pipeline, ids: Array, targets: Array, loss_scale: float = 2.0**16) -> float:
+    """The loss, and its gradients alone."""
+    pipeline.clear_gradients()
+    return pipeline.micro_step(ids, targets, loss_scale=loss_scale)
+
+
+def copied(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def reference_loss(model: Model, parameters: dict[str, Array], ids: Array, targets: Array) -> float:
+    """The chain of the blocks' forward functions in float64, on sequences as long as they are."""
     x: Array = np.zeros(0)
-    for position, layer in enumerate(model.stack.layers):
-        derived: Derived = layer.compiled.plan.derived
-        prefix = f"{layer.name}." if layer.name.startswith("layers") else ""
-        own = {known.name: parameters[prefix + known.name] for known in derived.graph.parameters.values()}
+    for prefix, block in model.parts:
+        if isinstance(block, Embedding):
+            graph = build_embedding(model.spec)
+        elif isinstance(block, Classifier):
+            graph = build_loss(block, model.spec, precision="fp32")
+        else:
+            graph = build(block, model.spec, precision="fp32")
+        derived = differentiate(graph)
+        own = {known.name: parameters[prefix + known.name] for known in graph.parameters.values()}
         given = {"ids": ids.ravel(), "targets": targets.ravel(), "scale": np.ones(1), "x": x}
-        inputs = {v.name: given.get(v.name, np.zeros(v.shape)) for v in derived.graph.inputs}
+        inputs = {v.name: given.get(v.name, np.zeros(v.shape)) for v in graph.inputs}
         outputs = reference.run(derived, inputs, own).outputs
-        x = outputs["loss" if position == len(model.stack.layers) - 1 else "y"]
+        x = outputs.get("y", outputs.get("loss"))  # type: ignore[assignment]
     return float(x[0])
 
 
@@ -77,22 +103,24 @@ CHUNKED = Classifier("device", chunk_rows=25)
     [(True, None, "stacked"), (False, None, "separate"), (True, CHUNKED, "stacked"), (False, CHUNKED, "baked")],
 )
 def test_gradients_are_differences_of_the_loss(tied: bool, classifier: Classifier | None, layout: Layout) -> None:
+    """Of sequences that are padded on the device and are not in the reference."""
     spec = replace(SPEC, tied=tied)
     blocks = [LlamaBlock(), GeluFFN(), LlamaBlock()]  # plans that share no scratch
-    model = model_of(spec, blocks, classifier, layout=layout, fp32=True)
+    pipeline = model_of(spec, blocks, classifier, layout=layout, fp32=True)
+    model = pipeline.model
     ids, targets = batch(spec)
-    loss = model.step(ids, targets)
-    wide = {name: array.astype(np.float64) for name, array in model.parameters.items()}
+    loss = step(pipeline, ids, targets)
+    wide = {name: array.astype(np.float64) for name, array in pipeline.weights.items()}
     assert abs(loss - reference_loss(model, wide, ids, targets)) < 1e-5
     assert ("classifier" in wide) is not tied
     rng = np.random.default_rng(6)
     for name in wide:
         direction = rng.standard_normal(wide[name].shape)
-        step = 1e-5 * direction
-        ahead, behind = ({**wide, name: wide[name] + sign * step} for sign in (1, -1))
+        small = 1e-5 * direction
+        ahead, behind = ({**wide, name: wide[name] + sign * small} for sign in (1, -1))
         expected = (reference_loss(model, ahead, ids, targets) - reference_loss(model, behind, ids, targets)) / 2e-5
-        found = float(np.sum(model.gradients[name] * direction))
-        scale = float(np.linalg.norm(model.gradients[name]))  # a random direction may be almost orthogonal
+        found = float(np.sum(pipeline.gradients[name] * direction))
+        scale = float(np.linalg.norm(pipeline.gradients[name]))  # a random direction may be almost orthogonal
         assert abs(found - expected) < 1e-4 * max(scale, abs(expected)), name
 
 
@@ -106,9 +134,9 @@ def test_equal_blocks_share_programs_and_scratch_and_neighbours_share_arrays() -
     for left, right in ((embedding, first), (first, second), (second, head)):
         assert right.inputs["x"] is left.outputs["y"]
         assert right.input_gradients["x"] is left.seeds["y"]
-    model.step(*batch())
-    model.stack.layers[1].traffic.clear()
-    model.step(*batch())
+    step(model, *batch())
+    first.traffic.clear()
+    step(model, *batch())
     assert first.traffic.staged_bytes == 0
     assert first.traffic.dispatches == 4
 
@@ -191,7 +219,7 @@ def test_values_cross_the_border_once_each_way(layout: Layout) -> None:
     model = model_of(layout=layout)
     layer = model.stack.layers[1]
     layer.traffic.clear()
-    model.step(*batch())
+    step(model, *batch())
     steps = [*layer.compiled.plan.forward, *layer.compiled.plan.backward]
     for kind, counted in ((Send, layer.traffic.sent_bytes), (Receive, layer.traffic.received_bytes)):
         values = [step.value for step in steps if isinstance(step, kind)]
@@ -210,11 +238,11 @@ def test_accumulated_gradients_are_weighted_sums() -> None:
     one, two = batch(seed=7), batch(seed=8)
     parts = []
     for each in (one, two):
-        model.step(*each)
-        parts.append({name: gradient.copy() for name, gradient in model.gradients.items()})
+        step(model, *each)
+        parts.append(copied(model.gradients))
     model.clear_gradients()
-    model.accumulate(*one, weight=0.25)
-    model.accumulate(*two, weight=0.75)
+    model.micro_step(*one, weight=0.25)
+    model.micro_step(*two, weight=0.75)
     for name, gradient in model.gradients.items():
         expected = 0.25 * parts[0][name] + 0.75 * parts[1][name]
         assert np.allclose(gradient, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max()), name
@@ -223,42 +251,40 @@ def test_accumulated_gradients_are_weighted_sums() -> None:
 def test_a_failure_anywhere_drops_the_group_and_the_step_can_be_repeated() -> None:
     model = model_of()
     ids, targets = batch()
-    model.step(ids, targets)
-    expected = {name: gradient.copy() for name, gradient in model.gradients.items()}
-    weights = {name: parameter.copy() for name, parameter in model.parameters.items()}
+    step(model, ids, targets)
+    expected, weights = copied(model.gradients), copied(model.weights)
     for evaluation in range(8):
         model.clear_gradients()
-        model.accumulate(ids, targets)
+        model.micro_step(ids, targets)
         model.device.inject_fault("evaluate", after=evaluation)
         with pytest.raises(EvalError):
-            model.accumulate(ids, targets)
+            model.micro_step(ids, targets)
         assert not any(gradient.any() for gradient in model.gradients.values())
-        model.step(ids, targets)
+        step(model, ids, targets)
         for name, gradient in model.gradients.items():
             assert np.array_equal(gradient, expected[name]), name
-            assert np.array_equal(model.parameters[name], weights[name]), name
+            assert np.array_equal(model.weights[name], weights[name]), name
 
 
-def test_overflow_halves_the_loss_scale(caplog: pytest.LogCaptureFixture) -> None:
-    model = model_of(loss_scale=2.0**40)
+def test_after_an_overflow_a_smaller_loss_scale_gives_the_gradients() -> None:
+    model = model_of()
     ids, targets = batch()
-    with caplog.at_level(logging.WARNING, "anetrain"):
-        model.step(ids, targets)
-    assert 1.0 < model.loss_scale < 2.0**40
-    assert "the loss scale is now" in caplog.text
-    found = {name: gradient.copy() for name, gradient in model.gradients.items()}
-    model.loss_scale = 2.0**8
-    model.step(ids, targets)
+    with pytest.raises(NonFiniteError, match="half the loss scale"):
+        step(model, ids, targets, 2.0**40)
+    assert not any(gradient.any() for gradient in model.gradients.values())
+    step(model, ids, targets, 2.0**16)
+    found = copied(model.gradients)
+    step(model, ids, targets, 2.0**8)
     for name, gradient in model.gradients.items():
         assert np.linalg.norm(found[name] - gradient) < 5e-2 * np.linalg.norm(gradient), name
 
 
 def test_a_loss_that_is_not_finite_is_not_blamed_on_the_scale() -> None:
     model = model_of()
-    model.parameters["layers.0.attention.wo"][0, 0] = 1e6
+    model.weights["layers.0.attention.wo"][0, 0] = 1e6
     model.stage()
     with pytest.raises(FloatingPointError, match="the loss is nan"):
-        model.step(*batch())
+        step(model, *batch())
     assert not any(gradient.any() for gradient in model.gradients.values())
 
 
@@ -269,12 +295,15 @@ def test_refused_programs_are_tried_smaller(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.WARNING, "anetrain"):
         model = model_of(device=device)
     assert model.stack.layers[1].compiled.plan.granularity == "stage"
-    assert "granularity 'fused' are refused" in caplog.text
-    assert abs(model.step(*batch()) - whole.step(*batch())) < 1e-2
+    assert "not taken: fused" in caplog.text
+    assert [choice.plan.granularity for choice in model.choices.values()] == ["fused", "stage", "fused"]
+    assert abs(step(model, *batch()) - step(whole, *batch())) < 1e-2
     device = emulator()
-    device.inject_fault("compile", after=0)
-    with pytest.raises(CompileError, match=r"^LlamaBlock forward 0: "):
-        model_of(device=device, granularity="linear")
+    device.inject_fault("compile", after=7)
+    alive = device.counters().live_programs
+    with pytest.raises(CompileError, match=r"linear: LlamaBlock .*: an injected fault"):
+        model_of(blocks=[GeluFFN(), LlamaBlock()], device=device, granularity="linear")
+    assert device.counters().live_programs == alive
 
 
 def test_baked_weights_follow_the_parameters() -> None:
@@ -286,29 +315,31 @@ def test_baked_weights_follow_the_parameters() -> None:
     for model in (stacked, baked):
         alive = model.device.counters().live_programs
         for _ in range(2):
-            model.step(*batch())
-            for name, parameter in model.parameters.items():
-                parameter -= np.float32(0.02) * model.gradients[name]
+            step(model, *batch())
+            for name, weight in model.weights.items():
+                weight -= np.float32(0.02) * model.gradients[name]
             model.stage()
         assert model.device.counters().live_programs == alive
-        losses.append([model.evaluate(*batch()), model.step(*batch())])
+        losses.append([model.evaluate(*batch()).mean, step(model, *batch())])
     assert np.allclose(losses[0], losses[1], rtol=2e-3)
-    first = model_of().evaluate(*batch())
+    first = model_of().evaluate(*batch()).mean
     assert losses[0][0] < first - 0.02  # the updates did arrive
 
 
 def test_what_is_no_model_is_refused() -> None:
     device = emulator()
-    with pytest.raises(PlanError, match=r"\[Embedding, Classifier, RMSNorm\], expected an Embedding"):
-        Trainable(device, [Embedding(), Classifier(), RMSNorm()], SPEC)
+    with pytest.raises(TypeError, match=r"layer 1 is .*Classifier.*, expected a Block"):
+        Model(SPEC, [LlamaBlock(), Classifier()])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"3 blocks for the 2 layers"):
+        Model(SPEC, [LlamaBlock()] * 3)
     model = model_of(device=device)
     ids, targets = batch()
     with pytest.raises(PlanError, match=r"ids is int64 \[2, 19\], expected whole numbers \[2, 20\]"):
-        model.step(ids[:, 1:], targets)
+        step(model, ids[:, 1:], targets)
     with pytest.raises(PlanError, match="targets is float64"):
-        model.step(ids, targets.astype(float))
+        step(model, ids, targets.astype(float))
     with pytest.raises(ValueError, match="61"):
-        model.step(np.full_like(ids, 61), targets)
+        step(model, np.full_like(ids, 61), targets)
 
 
 def test_the_documentation_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,8 +350,8 @@ def test_the_documentation_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.random.default_rng(10).integers(0, 512, (1, 64))
     names: dict[str, Any] = {"ids": ids, "targets": np.roll(ids, -1)}
     exec(code, names)
-    model: Trainable = names["model"]
-    assert model.evaluate(ids, names["targets"]) < names["loss"]
+    assert names["evaluated"].mean < names["loss"]
+    assert names["evaluated"].count == ids.size
 
 
 @pytest.mark.parametrize("options", [["--device", "emulator:m4"], ["--device", "emulator:m1", "--layout", "baked"]])
