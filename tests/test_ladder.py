@@ -219,11 +219,18 @@ def _most_channels(programs: list[dict[str, Any]]) -> int:
 
 def test_descents_are_logged(opened: list[Choice[CompiledPlan]], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="anetrain.lower"):
-        choice, _ = climb(emulator("m4", rules=STAGE_ONLY), opened)
+        choice, _ = climb(emulator("m4", rules=STAGE_ONLY), opened, name="layers.0")
     warning, result = caplog.records
     assert (warning.levelname, result.levelname) == ("WARNING", "INFO")
-    assert str(choice.descents[0]) in warning.getMessage()
-    assert result.getMessage() == choice.explain()
+    assert warning.getMessage() == f"layers.0: not taken: {choice.descents[0]}"
+    assert result.getMessage() == f"layers.0: {choice.explain()}"
+
+
+def test_advice_is_no_reason_to_step_down(opened: list[Choice[CompiledPlan]]) -> None:
+    dev = emulator("m1")
+    choice, attempts = climb(dev, opened, layout="packed")
+    assert attempts.rungs == ["fused"]
+    assert any(finding.advice for _, finding in check_on_device(choice.plan, dev))
 
 
 def test_the_dialect_of_the_device(opened: list[Choice[CompiledPlan]]) -> None:

@@ -153,6 +153,16 @@ def test_profiles() -> None:
     assert refused["programs"] == ["forward 0", "forward 1", "backward 2", "backward 3"]
 
 
+def test_what_a_chip_takes_with_other_numbers() -> None:
+    plan = lower(derived_block("llama"), "packed", dialect="A")
+    checked = plan_report(plan, ("m1",))["profiles"]["m1"]
+    assert checked["refused"] == []
+    (noted,) = checked["noted"]  # many slices, one line
+    assert noted["rule"] == "width-slice-saturation"
+    assert noted["programs"] == ["forward 0", "forward 1", "backward 2", "backward 3"]
+    assert "takes it; rule width-slice-saturation (forward 0, " in describe(plan, ("m1",))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_description_is_one_screen(name: str, layout: Layout) -> None:

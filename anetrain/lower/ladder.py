@@ -58,6 +58,7 @@ def choose(
     save_probabilities_up_to: int = 512,
     backward: bool = True,
     memory: LadderMemory | None = None,
+    name: str = "",
 ) -> Choice[Compiled]:
     """Lowers and compiles at the highest rung that the device takes.
 
@@ -65,6 +66,7 @@ def choose(
     first      the highest rung to try. Where it is not "fused" the memory is neither asked nor told
     backward   False: what only backward runs is not looked at, as `compile` leaves it out
     memory     what it says is tried first. It never makes a run fail: every other rung is tried after it
+    name       of the block, for the log
     """
 
     def lowered(rung: Granularity) -> Plan:
@@ -78,6 +80,7 @@ def choose(
             save_probabilities_up_to=save_probabilities_up_to,
         )
 
+    prefix = f"{name}: " if name else ""
     fused = lowered("fused")
     key = memory_key(device, _dispatched(fused, backward))
     memory = memory if first == "fused" else None
@@ -96,13 +99,13 @@ def choose(
             descents.append(_descent(rung, error))
             if is_last:
                 raise _nothing_passed(error, descents) from error
-            log.warning("not taken: %s", descents[-1])
+            log.warning("%snot taken: %s", prefix, descents[-1])
     reasons = _reasons(rung, remembered, descents)
     if memory:
         memory.remember(key, rung, reasons)
     dispatches, fused_dispatches = (len(_dispatched(form, backward)) for form in (plan, fused))
     choice = Choice(plan, compiled, reasons, dispatches, fused_dispatches)
-    log.info("%s", choice.explain())
+    log.info("%s%s", prefix, choice.explain())
     return choice
 
 

@@ -207,7 +207,7 @@ class Pipeline:
 
     def _chosen(self, label: str, kind: str, derived: Derived, weights: Mapping[str, Array]) -> CompiledPlan:
         compile = functools.partial(self._compile, weights=weights, name=kind)
-        choice = choose(derived, self.device, compile, backward=self.trains, **self._options)
+        choice = choose(derived, self.device, compile, backward=self.trains, name=kind, **self._options)
         self.choices[label] = choice
         return choice.compiled
 
