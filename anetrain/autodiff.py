@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from anetrain.graph import BlockGraph, BuildError, Node, Record, Value, on_device, whole_record
-from anetrain.mil.derivatives import Backward, NoDerivativeError
+from anetrain.mil.derivatives import Backward, NoDerivativeError, join_padded
 
 
 class AutodiffError(ValueError):
@@ -92,6 +92,7 @@ class _Sweep:
         """The gradient of a value. Device contributions are added on the device, the others on the host."""
         parts = self.contributions[value]
         if len(parts) > 1:
+            parts = join_padded(self.graph, parts)
             total = parts[0]
             for part in parts[1:]:
                 total = self.graph.add(total, part)

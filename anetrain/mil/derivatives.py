@@ -191,6 +191,51 @@ def pad_with_zeros(graph: Graph, value: Value, sides: Sequence[tuple[int, int]])
     return value
 
 
+def join_padded(graph: Graph, parts: Sequence[Value]) -> list[Value]:
+    """Values with the same sum. Slices of one value bring gradients that are a piece among zeros each: pieces that lie
+    side by side become one concat, instead of sums of concats."""
+    pieces: dict[int, list[tuple[int, Value, Value]]] = {}
+    others = []
+    for part in parts:
+        found = _piece_among_zeros(part)
+        if found is None:
+            others.append(part)
+        else:
+            axis, begin, piece = found
+            pieces.setdefault(axis, []).append((begin, piece, part))
+    for axis, found_pieces in pieces.items():
+        found_pieces.sort(key=lambda item: item[0])
+        ends = [begin + piece.shape[axis] for begin, piece, _ in found_pieces]
+        apart = all(end <= begin for end, (begin, _, _) in zip(ends, found_pieces[1:], strict=False))
+        if len(found_pieces) == 1 or not apart:
+            others += [part for _, _, part in found_pieces]
+            continue
+        shape, row = parts[0].shape, []
+        for start, (begin, piece, _) in zip([0, *ends], found_pieces, strict=False):
+            row += [*_zeros_along(graph, shape, axis, begin - start, piece), piece]
+        row += _zeros_along(graph, shape, axis, shape[axis] - ends[-1], row[-1])
+        others.append(graph.concat(row, axis=axis))
+    return others
+
+
+def _piece_among_zeros(value: Value) -> tuple[int, int, Value] | None:
+    """(axis, where it begins, the piece) of what pad_with_zeros made along one axis."""
+    node = value.producer
+    if node is None or node.op.name != "concat" or node.parameters["interleave"]:
+        return None
+    items = node.tensors["values"]
+    assert isinstance(items, tuple)
+    filled = [i for i, item in enumerate(items) if item.data is None or item.data.any()]
+    if len(filled) != 1 or len(items) == 1:
+        return None
+    axis = node.parameters["axis"] % len(value.shape)
+    return axis, sum(item.shape[axis] for item in items[: filled[0]]), items[filled[0]]
+
+
+def _zeros_along(graph: Graph, shape: Shape, axis: int, count: int, like: Value) -> list[Value]:
+    return [zeros_like(graph, (*shape[:axis], count, *shape[axis + 1 :]), like)] if count else []
+
+
 def slice_axis(graph: Graph, value: Value, axis: int, begin: int, size: int, stride: int = 1) -> Value:
     """`size` elements of one axis."""
     rank, extent = len(value.shape), value.shape[axis]
