@@ -11,6 +11,10 @@ import pytest
 from anetrain import reference
 from anetrain.cpu import half_split_order
 from anetrain.graph import BlockGraph, Parameter, Value, accumulate, bias, gain, matrix
+from anetrain.graph.composed_ops import ComposedOp
+from anetrain.graph.device_ops import BLOCK_OPS
+from anetrain.mil import Graph
+from anetrain.mil.meaning import evaluate
 from tests.block_graphs import Case, checked, differentiated, kinds, spec
 from tests.support import need
 
@@ -59,6 +63,11 @@ OPS: dict[str, tuple[dict[str, Parameter], Forward, Truth]] = {
         {"g": gain(6), "b": bias(6)},
         lambda g, x, w: g.layer_norm(g.to_device(x), w.g, w.b, 1e-3),
         lambda x, w: functional.layer_norm(x.T, (6,), w["g"], w["b"], 1e-3).T,
+    ),
+    "swap_halves": (
+        {},
+        lambda g, x, w: g.apply("swap_halves", x=g.tanh(x), axis=1)[0],
+        lambda x, w: torch.tanh(x).roll(3, 0),
     ),
     "linear": (
         {"w": matrix(9, 6), "b": bias(9)},
@@ -168,6 +177,34 @@ def test_norms_on_the_device_are_exact_at_any_magnitude(magnitude: float) -> Non
     for found, expected in ((device.outputs["y"], host.outputs["y"]), (device.gradients["x"], host.gradients["x"])):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
     np.testing.assert_allclose(device.parameters["gain"], host.parameters["gain"], rtol=1e-6, atol=1e-9)
+
+
+COMPOSED = [
+    ("normalise", {"eps": 1e-5, "axis": 1, "centred": False}),
+    ("normalise", {"eps": 1e-5, "axis": 1, "centred": True}),
+    ("normalise", {"eps": 1e-5, "axis": 2, "centred": False}),
+    ("swap_halves", {"axis": 1}),
+]
+
+
+@pytest.mark.parametrize("magnitude", [0.005, 0.02, 1.0, 12.0, 300.0, 2000.0])
+@pytest.mark.parametrize(("name", "given"), COMPOSED)
+def test_what_a_composed_op_is_written_out_as_is_what_it_means(
+    name: str, given: dict[str, Any], magnitude: float
+) -> None:
+    op = BLOCK_OPS[name]
+    assert issubclass(op, ComposedOp)
+    g = Graph()
+    x = magnitude * np.random.default_rng(2).normal(size=(1, 8, 6, 5))
+    written = op.compose(g, g.input("x", x.shape, "fp32"), **given)
+    for i, value in enumerate(written):
+        g.output(f"y{i}", value)
+    expected = op.meaning(x, **given)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    found = evaluate(g, {"x": x}, rounded=False)
+    # Constants in the text are fp32; rows of equal elements get 2^-20 of their largest element's square.
+    for i, truth in enumerate(expected):
+        np.testing.assert_allclose(found[f"y{i}"], truth, rtol=1e-5, atol=1e-6 * np.abs(truth).max())
 
 
 # ---------------------------------------------------------------- both ends of a model
