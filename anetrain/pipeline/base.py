@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anetrain.account import Account
 from anetrain.autodiff import Derived, differentiate
 from anetrain.blocks import Block, Classifier, Embedding, build, build_embedding, build_loss
 from anetrain.device import Device
@@ -60,6 +61,7 @@ class Loss:
 class Pipeline:
     """weights, gradients   fp32 arrays by name; a tied embedding is one array. Changed in place, never replaced
     choices                 by the first layer of each kind: how its programs were cut, and why (anetrain.lower.ladder)
+    account                 forward and backward by part of the work; whoever times an update starts and stops it
     overlap                 weight gradients beside the device; by default on a real one only
     trains                  False: forward only, no gradients are kept
     granularity             the largest programs to try: "fused", or "stage" or "linear" to see what those cost
@@ -87,7 +89,8 @@ class Pipeline:
         model.check_weights(self.weights)
         self.gradients = {name: np.zeros_like(array) for name, array in self.weights.items()} if trains else {}
         self.choices: dict[str, Choice[CompiledPlan]] = {}
-        self.lane = Lane(device.facts["kind"] == "ane" if overlap is None else overlap)
+        self.account = Account()
+        self.lane = Lane(device.facts["kind"] == "ane" if overlap is None else overlap, self.account)
         self._options: dict[str, Any] = {
             "layout": layout,
             "first": granularity,
@@ -98,7 +101,7 @@ class Pipeline:
         self._is_staged = False
         try:
             self._parts = self._build(norms, precision)
-            self.stack = Stack(self._parts, self.lane)
+            self.stack = Stack(self._parts, self.lane, self.account)
             self.stage()
         except BaseException:
             self.unload()

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from anetrain.account import Account
+
 
 class Lane:
-    """Tasks run in the order in which they came, so results never depend on timing. `overlaps`: on an own thread."""
+    """Tasks run in the order in which they came, so results never depend on timing. `overlaps`: on an own thread.
 
-    def __init__(self, overlaps: bool) -> None:
+    `account`: of the thread that submits: it has tasks that run in line, and what waiting for others takes.
+    """
+
+    def __init__(self, overlaps: bool, account: Account | None = None) -> None:
         self.overlaps = overlaps
+        self._account = account or Account()
         self._pool = ThreadPoolExecutor(1, "anetrain-weight-gradients") if overlaps else None
         self._running: deque[Future[object]] = deque()
-        self.waited_s = 0.0  # time spent waiting for tasks, since somebody last set it to zero
 
     def submit(self, task: Callable[[], object]) -> None:
         if self._pool is None:
-            task()
+            with self._account.part("weight_gradients"):
+                task()
         else:
             self._running.append(self._pool.submit(task))
 
@@ -27,12 +32,9 @@ class Lane:
         """Until at most so many tasks are left. An exception of a task is raised here."""
         if len(self._running) <= unfinished:
             return
-        begin = time.perf_counter()
-        try:
+        with self._account.part("waiting"):
             while len(self._running) > unfinished:
                 self._running.popleft().result()
-        finally:
-            self.waited_s += time.perf_counter() - begin
 
     def drain(self) -> None:
         """Until nothing runs any more, whatever became of it: for a group that is dropped."""

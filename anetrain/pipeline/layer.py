@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from anetrain.account import Account, PartName
 from anetrain.device import Request
 from anetrain.graph import Value
 from anetrain.lower.plan import Accumulate, Compute, Dispatch, Receive, Send, Step
@@ -32,6 +33,18 @@ from anetrain.pipeline.surfaces import PlacedSurface, SurfacePool, host_array, h
 from anetrain.pipeline.weights import Staging
 
 Kind = Literal["send", "receive", "dispatch", "compute"]
+_FORWARD: dict[Kind, PartName] = {
+    "send": "forward_conversion",
+    "receive": "forward_conversion",
+    "dispatch": "forward_device",
+    "compute": "forward_host",
+}
+_BACKWARD: dict[Kind, PartName] = {
+    "send": "backward_conversion",
+    "receive": "backward_conversion",
+    "dispatch": "backward_device",
+    "compute": "backward_host",
+}
 
 
 @dataclass
@@ -65,7 +78,7 @@ class BoundStep:
 class Layer:
     """`gradients`: None for a layer that only runs forward. `arrays`: where inputs lie ("x", and "d_y" for the gradient
     of the output "y"), `gradient_arrays`: where gradients of inputs go; both for neighbours that share them with this
-    layer. What is left out the layer has of its own."""
+    layer. What is left out the layer has of its own. `account`: what takes how long."""
 
     def __init__(
         self,
@@ -75,6 +88,7 @@ class Layer:
         shared: SurfacePool,
         *,
         name: str = "layer",
+        account: Account | None = None,
         arrays: Mapping[str, Array] | None = None,
         gradient_arrays: Mapping[str, Array] | None = None,
     ) -> None:
@@ -82,6 +96,7 @@ class Layer:
             raise PlanError(f"{name}: the plan was compiled without backward, so it takes no gradients")
         self.name, self.compiled, self.trains = name, compiled, gradients is not None
         self.traffic = Traffic()
+        self._account = account or Account()
         self.largest_received = 0.0  # the largest magnitude that backward had from the device: how near fp16's end is
         plan = compiled.plan
         self._derived = derived = plan.derived
@@ -123,9 +138,10 @@ class Layer:
         """Inputs that lie in the arrays of this layer already need not be given."""
         if not self._is_staged:
             raise PlanError(f"{self.name}: its weights were never staged; call stage() first")
-        for name, array in (inputs or {}).items():
-            self._enter(self.inputs, name, array)
-        self._run(self._forward)
+        with self._account.part("forward_host"):
+            for name, array in (inputs or {}).items():
+                self._enter(self.inputs, name, array)
+        self._run(self._forward, _FORWARD)
         return self.outputs
 
     def backward(
@@ -142,12 +158,14 @@ class Layer:
             raise PlanError(f"{self.name} was built without gradients: it only runs forward")
         for name, array in (seeds or {}).items():
             self._enter(self.seeds, name, array)
-        self._run(self._backward)
-        for source, target in self._copies:
-            np.copyto(target, source)
-        self._look_at_received()
+        self._run(self._backward, _BACKWARD)
+        with self._account.part("backward_host"):
+            for source, target in self._copies:
+                np.copyto(target, source)
+            self._look_at_received()
         if lane is None:
-            self._add_records(alpha)
+            with self._account.part("weight_gradients"):
+                self._add_records(alpha)
         else:
             lane.submit(partial(self._add_records, alpha))
         return self.input_gradients
@@ -163,10 +181,11 @@ class Layer:
             raise NonFiniteError(f"{self.name}: backward", bad)
         self.largest_received = max(self.largest_received, *sizes, 0.0)
 
-    def _run(self, steps: Iterable[BoundStep]) -> None:
+    def _run(self, steps: Iterable[BoundStep], parts: Mapping[Kind, PartName]) -> None:
         traffic = self.traffic
         for step in steps:
-            step.run()
+            with self._account.part(parts[step.kind]):
+                step.run()
             if step.kind == "send":
                 traffic.sent_bytes += step.bytes
             elif step.kind == "receive":
