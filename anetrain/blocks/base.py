@@ -39,5 +39,7 @@ def build(block: Block, spec: ModelSpec, *, norms: Place = "host", precision: Pr
         raise ValueError(f"{type(block).__name__}.forward returns {y!r}, expected a value of the graph")
     if y is x:
         raise ValueError(f"{type(block).__name__}.forward returns its input unchanged")
+    if y.shape != x.shape:
+        raise ValueError(f"{type(block).__name__}.forward returns {y.type}, expected {x.type}, as the block takes it")
     g.output("y", g.to_host(y))
     return g

@@ -254,9 +254,9 @@ class BlockGraph(Graph):
         return any(isinstance(item, Value) and self._is_host(item) for item in operands)
 
     def _with_vector(self, x: Operand, y: Operand) -> tuple[Value, Value] | None:
-        """(activation, parameter) where one operand is a vector of parameters with an element for each channel."""
+        """(activation, vector) where one operand is a vector, stored or computed, with an element for each channel."""
         for value, vector in ((x, y), (y, x)):
-            if not isinstance(value, Value) or not isinstance(vector, Value) or vector not in self.parameters:
+            if not isinstance(value, Value) or not isinstance(vector, Value) or vector.data is not None:
                 continue
             if len(value.shape) == 4 and vector.shape == (value.shape[1],):
                 return value, vector

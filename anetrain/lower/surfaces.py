@@ -106,14 +106,18 @@ class _Assignment:
     # ------------------------------------------------------------ places
 
     def _place_weights(self, number: int, segment: Segment) -> None:
-        """A weight lies where the first program that uses it wants it."""
-        if self.layout == "baked":
-            return
+        """A weight lies where the first program that uses it wants it. A program of weights alone has them as input
+        in every layout, since a device takes none without input."""
+        layout = self.layout
+        if layout == "baked":
+            if any(on_device(value) and not is_weight(value) for value in segment.operands()):
+                return
+            layout = "stacked"
         staged = [v for v in segment.operands() if is_weight(v) and v not in self.result.weight_places]
         if not staged:
             return
         rows = sum(border(value, self.tokens)[0] for value in self._sent_to(segment))
-        placed = place_weights(self.layout, f"w{number}", staged, rows, self.tokens if rows else 0)
+        placed = place_weights(layout, f"w{number}", staged, rows, self.tokens if rows else 0)
         self.result.specs.update({surface.name: surface for surface in placed.surfaces})
         self.result.weight_places.update(placed.places)
         if self.layout == "packed":
