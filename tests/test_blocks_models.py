@@ -27,6 +27,7 @@ from anetrain.blocks import (
 from anetrain.graph import BlockGraph, Place
 from tests.block_runs import assert_close, random_parameter
 from tests.support import need
+from tests.transformers_models import half_split, their_model, their_name
 
 SIZES: dict[str, Any] = {"dim": 40, "hidden": 171, "layers": 2, "heads": 4, "kv_heads": 2, "vocab": 97, "seq": 32}
 SPECS = {
@@ -98,51 +99,6 @@ def seeds(graph: BlockGraph) -> Arrays:
 def add(total: Arrays, more: Mapping[str, np.ndarray]) -> None:
     for name, array in more.items():
         total[name] = total[name] + array
-
-
-# ---------------------------------------------------------------- the same model in transformers
-
-NAMES = {
-    "attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-    "attention.wq": "self_attn.q_proj", "attention.wk": "self_attn.k_proj", "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj", "attention.q_norm": "self_attn.q_norm", "attention.k_norm": "self_attn.k_norm",
-    "ffn.w1": "mlp.gate_proj", "ffn.w3": "mlp.up_proj", "ffn.w2": "mlp.down_proj",
-}  # fmt: skip
-
-
-def their_name(name: str) -> str:
-    if name.startswith("layers."):
-        _, number, rest = name.split(".", 2)
-        return f"model.layers.{number}.{NAMES[rest]}.weight"
-    return {"embedding": "model.embed_tokens", "final_norm": "model.norm", "classifier": "lm_head"}[name] + ".weight"
-
-
-def half_split(array: np.ndarray, name: str, s: ModelSpec) -> np.ndarray:
-    """transformers has every family's q and k half-split; Llama's own order has pairs as neighbours."""
-    if s.rope == "half" or not name.endswith((".wq", ".wk")):
-        return array
-    return array.reshape(-1, s.head_dim // 2, 2, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
-
-
-def their_model(s: ModelSpec, parameters: Arrays) -> Any:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
-
-    settings = {
-        "hidden_size": s.dim, "intermediate_size": s.hidden, "num_hidden_layers": s.layers,
-        "num_attention_heads": s.heads, "num_key_value_heads": s.kv_heads, "head_dim": s.head_dim,
-        "vocab_size": s.vocab, "rms_norm_eps": s.norm_eps, "tie_word_embeddings": s.tied,
-        "rope_parameters": {"rope_type": "default", "rope_theta": s.rope_base}, "attn_implementation": "eager",
-    }  # fmt: skip
-    make, config = (Qwen3ForCausalLM, Qwen3Config) if s.qk_norm else (LlamaForCausalLM, LlamaConfig)
-    model = make(config(**settings)).double()
-    assert float(model.config.rope_parameters["rope_theta"]) == s.rope_base
-    named = dict(model.named_parameters())
-    assert set(named) == {their_name(name) for name in parameters}
-    for name, array in parameters.items():
-        named[their_name(name)].data = torch.tensor(half_split(array, name, s))
-    model.tie_weights()
-    return model
 
 
 @pytest.mark.parametrize("norms", ["host", "device"])

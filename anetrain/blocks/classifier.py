@@ -58,9 +58,11 @@ def build_loss(
     return g
 
 
-def build_logits(classifier: Classifier, spec: ModelSpec, *, norms: Place = "host") -> BlockGraph:
+def build_logits(
+    classifier: Classifier, spec: ModelSpec, *, norms: Place = "host", precision: Precision = "fp16"
+) -> BlockGraph:
     """Input "x"; outputs "logits_0", "logits_1" ..., fp32 [1, rows, 1, tokens]: without a loss, to generate text."""
-    g = BlockGraph(spec, norms=norms)
+    g = BlockGraph(spec, norms=norms, precision=precision)
     x = g.activation("x", spec.dim)
     for index, chunk in enumerate(classifier.logits(g, x, g.weights(classifier.weights(spec)))):
         g.output(f"logits_{index}", chunk)
