@@ -34,46 +34,8 @@ from anetrain.model import Model
 from anetrain.pipeline import CompiledPlan, NonFiniteError, Pipeline, PlanError, Stack
 from anetrain.spec import ModelSpec
 from tests.ane_abi import ROOT
+from tests.small_models import SPEC, batch, copied, model_of, step
 from tests.support import emulator
-
-SPEC = ModelSpec(dim=48, hidden=85, layers=2, heads=6, kv_heads=3, head_dim=8, vocab=61, seq=20, batch=2)
-
-
-def model_of(
-    spec: ModelSpec = SPEC,
-    blocks: Sequence[Block] = (LlamaBlock(), LlamaBlock()),  # equal, but not the same object
-    classifier: Classifier | None = None,
-    *,
-    fp32: bool = False,
-    causal: bool = True,
-    device: Any = None,
-    **options: Any,
-) -> Pipeline:
-    model = Model(replace(spec, layers=len(blocks)), blocks, classifier=classifier, causal=causal)
-    weights = model.initial(seed=3)
-    rng = np.random.default_rng(4)
-    for weight in weights.values():
-        if weight.ndim == 1:
-            weight[:] = rng.uniform(0.2, 3.0, weight.shape)
-    precision = "fp32" if fp32 else "fp16"
-    return Pipeline(device or emulator(fp32=fp32), model, weights, precision=precision, **options)
-
-
-def batch(spec: ModelSpec = SPEC, seed: int = 5) -> tuple[Array, Array]:
-    rng = np.random.default_rng(seed)
-    targets = rng.integers(0, spec.vocab, (spec.batch, spec.seq))
-    targets[0, 3] = -1
-    return rng.integers(0, spec.vocab, (spec.batch, spec.seq)), targets
-
-
-def step(pipeline: Pipeline, ids: Array, targets: Array, loss_scale: float = 2.0**16) -> float:
-    """The loss, and its gradients alone."""
-    pipeline.clear_gradients()
-    return pipeline.micro_step(ids, targets, loss_scale=loss_scale)
-
-
-def copied(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: array.copy() for name, array in arrays.items()}
 
 
 def reference_loss(model: Model, parameters: dict[str, Array], ids: Array, targets: Array) -> float:
@@ -246,46 +208,6 @@ def test_accumulated_gradients_are_weighted_sums() -> None:
     for name, gradient in model.gradients.items():
         expected = 0.25 * parts[0][name] + 0.75 * parts[1][name]
         assert np.allclose(gradient, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max()), name
-
-
-def test_a_failure_anywhere_drops_the_group_and_the_step_can_be_repeated() -> None:
-    model = model_of()
-    ids, targets = batch()
-    step(model, ids, targets)
-    expected, weights = copied(model.gradients), copied(model.weights)
-    for evaluation in range(8):
-        model.clear_gradients()
-        model.micro_step(ids, targets)
-        model.device.inject_fault("evaluate", after=evaluation)
-        with pytest.raises(EvalError):
-            model.micro_step(ids, targets)
-        assert not any(gradient.any() for gradient in model.gradients.values())
-        step(model, ids, targets)
-        for name, gradient in model.gradients.items():
-            assert np.array_equal(gradient, expected[name]), name
-            assert np.array_equal(model.weights[name], weights[name]), name
-
-
-def test_after_an_overflow_a_smaller_loss_scale_gives_the_gradients() -> None:
-    model = model_of()
-    ids, targets = batch()
-    with pytest.raises(NonFiniteError, match="half the loss scale"):
-        step(model, ids, targets, 2.0**40)
-    assert not any(gradient.any() for gradient in model.gradients.values())
-    step(model, ids, targets, 2.0**16)
-    found = copied(model.gradients)
-    step(model, ids, targets, 2.0**8)
-    for name, gradient in model.gradients.items():
-        assert np.linalg.norm(found[name] - gradient) < 5e-2 * np.linalg.norm(gradient), name
-
-
-def test_a_loss_that_is_not_finite_is_not_blamed_on_the_scale() -> None:
-    model = model_of()
-    model.weights["layers.0.attention.wo"][0, 0] = 1e6
-    model.stage()
-    with pytest.raises(FloatingPointError, match="the loss is nan"):
-        step(model, *batch())
-    assert not any(gradient.any() for gradient in model.gradients.values())
 
 
 def test_refused_programs_are_tried_smaller(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from anetrain.account import Account
 from anetrain.autodiff import Derived, differentiate
 from anetrain.blocks import Block, Classifier, Embedding, build, build_embedding, build_loss
 from anetrain.device import Device
+from anetrain.errors import DeviceUnavailable
 from anetrain.graph import BlockGraph, Place
 from anetrain.graph.builder import Precision
 from anetrain.lower import Granularity, Layout
@@ -45,6 +47,8 @@ from anetrain.pipeline.same import signature
 from anetrain.pipeline.stack import Part, Stack
 from anetrain.spec import ModelSpec
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -61,10 +65,12 @@ class Loss:
 class Pipeline:
     """weights, gradients   fp32 arrays by name; a tied embedding is one array. Changed in place, never replaced
     choices                 by the first layer of each kind: how its programs were cut, and why (anetrain.lower.ladder)
-    account                 forward and backward by part of the work; whoever times an update starts and stops it
-    overlap                 weight gradients beside the device; by default on a real one only
-    trains                  False: forward only, no gradients are kept
-    granularity             the largest programs to try: "fused", or "stage" or "linear" to see what those cost
+    compiles                programs compiled so far, those that the ladder gave up and those baked anew included
+    account                 where the time of a step goes; start and stop it around what is to be measured
+
+    overlap      weight gradients beside the device; by default on a real one only
+    trains       False: forward only, no gradients are kept
+    granularity  the largest programs to try: "fused", or "stage" or "linear" to see what those cost
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class Pipeline:
         memory: LadderMemory | None = None,
         overlap: bool | None = None,
         trains: bool = True,
+        account: Account | None = None,
     ) -> None:
         self.device, self.model, self.layout, self.trains = device, model, layout, trains
         self.spec = _padded(model)
@@ -89,7 +96,7 @@ class Pipeline:
         model.check_weights(self.weights)
         self.gradients = {name: np.zeros_like(array) for name, array in self.weights.items()} if trains else {}
         self.choices: dict[str, Choice[CompiledPlan]] = {}
-        self.account = Account()
+        self.account = account or Account()
         self.lane = Lane(device.facts["kind"] == "ane" if overlap is None else overlap, self.account)
         self._options: dict[str, Any] = {
             "layout": layout,
@@ -97,12 +104,15 @@ class Pipeline:
             "memory": memory,
             "save_probabilities_up_to": save_probabilities_up_to,
         }
+        self.compiles = 0
         self._compiled: list[CompiledPlan] = []
         self._is_staged = False
         try:
             self._parts = self._build(norms, precision)
-            self.stack = Stack(self._parts, self.lane, self.account)
+            self.stack = Stack(self._parts, self.lane)
             self.stage()
+            self._ids, self._targets = self._tokens_of(0, "ids"), self._tokens_of(-1, "targets")
+            self._targets.fill(-1)  # what is added to a sequence counts for nothing
         except BaseException:
             self.unload()
             raise
@@ -121,7 +131,6 @@ class Pipeline:
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss}: weights or activations have left the range of fp16")
             self.stack.backward(alpha=weight / loss_scale)
-            self.lane.wait()
         except BaseException:
             self.lane.drain()
             self.clear_gradients()
@@ -131,7 +140,7 @@ class Pipeline:
     def evaluate(self, ids: npt.ArrayLike, targets: npt.ArrayLike) -> Loss:
         """The loss alone; gradients stay as they are."""
         mean = self._forward(ids, targets, 1.0)
-        count = int(np.count_nonzero(np.asarray(targets) >= 0))
+        count = int(np.count_nonzero(self._targets >= 0))
         return Loss(mean * count, count)
 
     def stage(self) -> None:
@@ -146,14 +155,18 @@ class Pipeline:
         self._is_staged = True
 
     def clear_gradients(self) -> None:
-        for gradient in self.gradients.values():
-            gradient.fill(0.0)
+        with self.account.part("update"):
+            for gradient in self.gradients.values():
+                gradient.fill(0.0)
 
     def unload(self) -> None:
         """Gives the engine's places back; afterwards nothing here runs."""
         self.lane.close()
-        for compiled in self._compiled:
-            compiled.unload()
+        try:
+            for compiled in self._compiled:
+                compiled.unload()
+        except DeviceUnavailable as error:  # not to hide what a trainer that saves and exits has to say
+            _log.warning("programs of a lost device go with the process: %s", error)
         self._compiled.clear()
 
     # ------------------------------------------------------------ counts
@@ -174,22 +187,24 @@ class Pipeline:
     # ------------------------------------------------------------ inside
 
     def _forward(self, ids: npt.ArrayLike, targets: npt.ArrayLike, scale: float) -> float:
-        inputs = {
-            "ids": self._tokens("ids", ids, 0),
-            "targets": self._tokens("targets", targets, -1),
-            "scale": np.array([scale], np.float32),
-        }
-        return float(self.stack.forward(inputs)["loss"][0])
+        with self.account.part("data"):
+            self._enter("ids", ids, self._ids, least=0)
+            self._enter("targets", targets, self._targets, least=-1)
+            self.stack.layers[-1].inputs["scale"][0] = scale
+        return float(self.stack.forward({})["loss"][0])
 
-    def _tokens(self, what: str, given: npt.ArrayLike, filler: int) -> Array:
-        """[batch * padded seq]"""
-        tokens = np.asarray(given)
-        batch, seq = self.model.spec.batch, self.model.spec.seq
-        if tokens.dtype.kind not in "iu" or tokens.size != batch * seq:
-            raise PlanError(f"{what} is {tokens.dtype} {list(tokens.shape)}, expected whole numbers [{batch}, {seq}]")
-        wide = np.full((batch, self.spec.seq), filler, np.int32)
-        wide[:, :seq] = tokens.reshape(batch, seq)
-        return wide.reshape(-1)
+    def _enter(self, what: str, given: npt.ArrayLike, tokens: Array, least: int) -> None:
+        """To where the first or last layer reads them, [batch, padded seq]; what is behind a sequence stays."""
+        found, most = np.asarray(given), self.spec.vocab - 1
+        batch, seq = self.spec.batch, self.model.spec.seq
+        if found.dtype.kind not in "iu" or found.size != batch * seq:
+            raise PlanError(f"{what} is {found.dtype} {list(found.shape)}, expected whole numbers [{batch}, {seq}]")
+        if found.min() < least or found.max() > most:
+            raise PlanError(f"{what}: from {found.min()} to {found.max()}, expected {least} to {most}")
+        tokens[:, :seq] = found.reshape(batch, seq)
+
+    def _tokens_of(self, layer: int, name: str) -> Array:
+        return self.stack.layers[layer].inputs[name].reshape(self.spec.batch, self.spec.seq)
 
     def _build(self, norms: Place, precision: Precision) -> list[Part]:
         known: dict[object, tuple[Derived, CompiledPlan]] = {}
@@ -215,7 +230,11 @@ class Pipeline:
         return choice.compiled
 
     def _compile(self, plan: Plan, weights: Mapping[str, Array], name: str) -> CompiledPlan:
-        self._compiled.append(CompiledPlan(self.device, plan, weights, backward=self.trains, name=name))
+        before = self.device.counters().compiles
+        try:
+            self._compiled.append(CompiledPlan(self.device, plan, weights, backward=self.trains, name=name))
+        finally:
+            self.compiles += self.device.counters().compiles - before
         return self._compiled[-1]
 
 

@@ -15,11 +15,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
 
-from anetrain.account import Account, PartName
+from anetrain.account import PartName
 from anetrain.device import Request
 from anetrain.graph import Value
 from anetrain.lower.plan import Accumulate, Compute, Dispatch, Receive, Send, Step
@@ -33,17 +34,16 @@ from anetrain.pipeline.surfaces import PlacedSurface, SurfacePool, host_array, h
 from anetrain.pipeline.weights import Staging
 
 Kind = Literal["send", "receive", "dispatch", "compute"]
-_FORWARD: dict[Kind, PartName] = {
-    "send": "forward_conversion",
-    "receive": "forward_conversion",
-    "dispatch": "forward_device",
-    "compute": "forward_host",
-}
-_BACKWARD: dict[Kind, PartName] = {
-    "send": "backward_conversion",
-    "receive": "backward_conversion",
-    "dispatch": "backward_device",
-    "compute": "backward_host",
+Phase = Literal["forward", "backward"]
+PART_OF: dict[tuple[Phase, Kind], PartName] = {
+    ("forward", "send"): "forward_conversion",
+    ("forward", "receive"): "forward_conversion",
+    ("forward", "dispatch"): "forward_device",
+    ("forward", "compute"): "forward_host",
+    ("backward", "send"): "backward_conversion",
+    ("backward", "receive"): "backward_conversion",
+    ("backward", "dispatch"): "backward_device",
+    ("backward", "compute"): "backward_host",
 }
 
 
@@ -75,10 +75,19 @@ class BoundStep:
     bytes: int = 0
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Steps one behind the other whose time goes to the same part of the account."""
+
+    part: PartName
+    steps: tuple[BoundStep, ...]
+
+
 class Layer:
     """`gradients`: None for a layer that only runs forward. `arrays`: where inputs lie ("x", and "d_y" for the gradient
     of the output "y"), `gradient_arrays`: where gradients of inputs go; both for neighbours that share them with this
-    layer. What is left out the layer has of its own. `account`: what takes how long."""
+    layer. What is left out the layer has of its own. `lane`: where sums of weight gradients are computed, and whose
+    account is kept; by default in line."""
 
     def __init__(
         self,
@@ -88,15 +97,16 @@ class Layer:
         shared: SurfacePool,
         *,
         name: str = "layer",
-        account: Account | None = None,
+        lane: Lane | None = None,
         arrays: Mapping[str, Array] | None = None,
         gradient_arrays: Mapping[str, Array] | None = None,
     ) -> None:
         if gradients is not None and not compiled.has_backward:
             raise PlanError(f"{name}: the plan was compiled without backward, so it takes no gradients")
         self.name, self.compiled, self.trains = name, compiled, gradients is not None
+        self.lane = lane or Lane(overlaps=False)
+        self._account = self.lane.account
         self.traffic = Traffic()
-        self._account = account or Account()
         self.largest_received = 0.0  # the largest magnitude that backward had from the device: how near fp16's end is
         plan = compiled.plan
         self._derived = derived = plan.derived
@@ -130,7 +140,8 @@ class Layer:
 
     def stage(self) -> None:
         """The weights, as they are now, to the device."""
-        self._staging.stage()
+        with self._account.part("restaging"):
+            self._staging.stage()
         self.traffic.staged_bytes += self._staging.bytes
         self._is_staged = True
 
@@ -138,36 +149,28 @@ class Layer:
         """Inputs that lie in the arrays of this layer already need not be given."""
         if not self._is_staged:
             raise PlanError(f"{self.name}: its weights were never staged; call stage() first")
-        with self._account.part("forward_host"):
-            for name, array in (inputs or {}).items():
-                self._enter(self.inputs, name, array)
-        self._run(self._forward, _FORWARD)
+        for name, array in (inputs or {}).items():
+            self._enter(self.inputs, name, array)
+        self._run(self._forward)
         return self.outputs
 
-    def backward(
-        self, seeds: Mapping[str, Array] | None = None, alpha: float = 1.0, lane: Lane | None = None
-    ) -> dict[str, Array]:
-        """Gradients of outputs in, by the name of the output; gradients of inputs out. `lane`: where the sums of weight
-        gradients are computed; by default here and now.
+    def backward(self, seeds: Mapping[str, Array] | None = None, alpha: float = 1.0) -> dict[str, Array]:
+        """Gradients of outputs in, by the name of the output; gradients of inputs out.
 
-        Last of all, when the device is done and what came from it is finite, alpha times each record is added to the
-        gradient of its parameter. If anything fails before, an EvalError or a NonFiniteError is raised and gradients of
-        parameters are as they were.
+        Last of all, when the device is done and what came from it is finite, the lane gets the task to add alpha times
+        each record to the gradient of its parameter. If anything fails before, an EvalError or a NonFiniteError is
+        raised and gradients of parameters are as they were.
         """
         if not self.trains:
             raise PlanError(f"{self.name} was built without gradients: it only runs forward")
         for name, array in (seeds or {}).items():
             self._enter(self.seeds, name, array)
-        self._run(self._backward, _BACKWARD)
+        self._run(self._backward)
         with self._account.part("backward_host"):
             for source, target in self._copies:
                 np.copyto(target, source)
             self._look_at_received()
-        if lane is None:
-            with self._account.part("weight_gradients"):
-                self._add_records(alpha)
-        else:
-            lane.submit(partial(self._add_records, alpha))
+        self.lane.submit(partial(self._add_records, alpha))
         return self.input_gradients
 
     def _add_records(self, alpha: float) -> None:
@@ -181,17 +184,18 @@ class Layer:
             raise NonFiniteError(f"{self.name}: backward", bad)
         self.largest_received = max(self.largest_received, *sizes, 0.0)
 
-    def _run(self, steps: Iterable[BoundStep], parts: Mapping[Kind, PartName]) -> None:
+    def _run(self, stretches: Iterable[Stretch]) -> None:
         traffic = self.traffic
-        for step in steps:
-            with self._account.part(parts[step.kind]):
-                step.run()
-            if step.kind == "send":
-                traffic.sent_bytes += step.bytes
-            elif step.kind == "receive":
-                traffic.received_bytes += step.bytes
-            elif step.kind == "dispatch":
-                traffic.dispatches += 1
+        for stretch in stretches:
+            with self._account.part(stretch.part):
+                for step in stretch.steps:
+                    step.run()
+                    if step.kind == "send":
+                        traffic.sent_bytes += step.bytes
+                    elif step.kind == "receive":
+                        traffic.received_bytes += step.bytes
+                    elif step.kind == "dispatch":
+                        traffic.dispatches += 1
 
     def _enter(self, arrays: Mapping[str, Array], name: str, given: Array) -> None:
         if name not in arrays:
@@ -208,8 +212,8 @@ class Layer:
 
     def _bind_programs(self) -> None:
         self._requests: dict[int, Request] = {}
-        self._forward = self._bound(self.compiled.plan.forward)
-        self._backward = self._bound(self.compiled.plan.backward) if self.trains else []
+        self._forward = stretches("forward", self._bound(self.compiled.plan.forward))
+        self._backward = stretches("backward", self._bound(self.compiled.plan.backward) if self.trains else [])
 
     def _bind_parameters(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array] | None) -> None:
         self._gradients: dict[Value, Array] = {}
@@ -335,6 +339,10 @@ class Layer:
                 {port: self.surfaces[name].surface for port, name in spec.outputs.items()},
             )
         return self._requests[index]
+
+
+def stretches(phase: Phase, steps: Iterable[BoundStep]) -> list[Stretch]:
+    return [Stretch(part, tuple(group)) for part, group in groupby(steps, lambda step: PART_OF[phase, step.kind])]
 
 
 def largest(array: Array) -> float:

@@ -51,10 +51,9 @@ class CompiledPlan:
 
     def unload(self) -> None:
         """Gives the engine's places back. Layers of this plan cannot run afterwards."""
-        for program in self._distinct.values():
-            program.unload()
-        self._distinct.clear()
         self.programs.clear()
+        while self._distinct:  # a program whose unload fails is gone all the same; called again, the others go, too
+            self._distinct.popitem()[1].unload()
 
     def __enter__(self) -> CompiledPlan:
         return self

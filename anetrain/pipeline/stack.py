@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from anetrain.account import Account
 from anetrain.mil.types import Array
 from anetrain.pipeline.errors import PlanError
 from anetrain.pipeline.lane import Lane
@@ -21,18 +20,16 @@ Part: TypeAlias = tuple[str, CompiledPlan, Mapping[str, Array], Mapping[str, Arr
 
 class Stack:
     """`parts`: what each layer is made of. All but the last put out "y", which the next takes in as "x"; other inputs
-    ("ids", "targets") are given to `forward`. `lane`: where weight gradients are computed. `account`: what takes how
-    long.
+    ("ids", "targets") are given to `forward`. `lane`: where weight gradients are computed.
 
     While the weight gradients of one layer are computed, the next layer may run, but not the one after it: so layers
     take turns with two sets of scratch, and with three arrays for the gradients between them.
     """
 
-    def __init__(self, parts: Sequence[Part], lane: Lane | None = None, account: Account | None = None) -> None:
+    def __init__(self, parts: Sequence[Part], lane: Lane | None = None) -> None:
         if not parts:
             raise PlanError("a stack of no layers")
-        account = account or Account()
-        self.lane = lane or Lane(overlaps=False, account=account)
+        self.lane = lane or Lane(overlaps=False)
         pools = [SurfacePool() for _ in range(2 if self.lane.overlaps else 1)]
         turns = 3 if self.lane.overlaps else 2  # backward of a layer reads one of them and writes the next
         self.layers: list[Layer] = []
@@ -48,8 +45,15 @@ class Stack:
             if gradients is not None and self.layers:
                 gradient_arrays["x"] = self.layers[-1].seeds["y"]
             pool = pools[len(self.layers) % len(pools)]
-            shared = {"arrays": arrays, "gradient_arrays": gradient_arrays}
-            self.layers.append(Layer(compiled, parameters, gradients, pool, name=name, account=account, **shared))
+            self.layers.append(
+                Layer(
+                    *(compiled, parameters, gradients, pool),
+                    name=name,
+                    lane=self.lane,
+                    arrays=arrays,
+                    gradient_arrays=gradient_arrays,
+                )
+            )
 
     @property
     def outputs(self) -> dict[str, Array]:
@@ -71,7 +75,7 @@ class Stack:
         gradients already: the whole accumulation group is to be dropped."""
         for layer in reversed(self.layers):
             self.lane.wait(unfinished=1)
-            layer.backward(seeds if layer is self.layers[-1] else None, alpha, self.lane)
+            layer.backward(seeds if layer is self.layers[-1] else None, alpha)
         self.lane.wait()
         return self.layers[0].input_gradients
 
