@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,13 +24,13 @@ from anetrain.blocks import (
     build_loss,
     matrix,
 )
-from anetrain.errors import CompileError, EvalError
+from anetrain.errors import CompileError
 from anetrain.graph import BlockGraph, Parameter, Value
 from anetrain.lower import LAYOUTS, Layout, lower
 from anetrain.lower.plan import Receive, Send
 from anetrain.mil.types import Array
 from anetrain.model import Model
-from anetrain.pipeline import CompiledPlan, NonFiniteError, Pipeline, PlanError, Stack
+from anetrain.pipeline import CompiledPlan, PlanError, Stack
 from anetrain.spec import ModelSpec
 from tests.ane_abi import ROOT
 from tests.small_models import SPEC, batch, copied, model_of, step
