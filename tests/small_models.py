@@ -38,10 +38,12 @@ def model_of(
     return Pipeline(device or emulator(fp32=fp32), model, weights, precision=precision, **options)
 
 
-def batch(spec: ModelSpec = SPEC, seed: int = 5) -> tuple[Array, Array]:
+def batch(spec: ModelSpec = SPEC, seed: int = 5, *, ignored: bool = True) -> tuple[Array, Array]:
+    """Ids and targets; one target is -1."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, spec.vocab, (spec.batch, spec.seq))
-    targets[0, 3] = -1
+    if ignored:
+        targets[0, 3] = -1
     return rng.integers(0, spec.vocab, (spec.batch, spec.seq)), targets
 
 

@@ -173,8 +173,12 @@ class Pipeline:
 
     @property
     def traffic(self) -> Traffic:
-        """Dispatches, and bytes over the border, of all layers."""
+        """Dispatches, and bytes over the border, of all layers since `clear_traffic`."""
         return self.stack.traffic
+
+    def clear_traffic(self) -> None:
+        for layer in self.stack.layers:
+            layer.traffic.clear()
 
     @property
     def largest_output(self) -> float:
