@@ -42,6 +42,8 @@ def test_every_number_of_a_micro_step() -> None:
     pipeline = model_of(device=device)
     assert pipeline.traffic == Traffic(staged_bytes=ITEM * layer_matrices(SPEC))
     assert pipeline.compiles == device.counters().compiles - before.compiles == 4
+    texts = {spec.program.text for layer in pipeline.stack.layers for spec in layer.compiled.plan.programs}
+    assert len(texts) == 4, "some program was compiled twice"
     pipeline.clear_traffic()
     forward, backward = expected_traffic(SPEC)
     pipeline.evaluate(*batch())
