@@ -257,10 +257,14 @@ ANE_LANE F trunc(F x) {
 // To doubles and back (rounded once, subnormal results included).
 template <class F>
 ANE_LANE DoubleLanes<F> widen(F x) {
-  if constexpr (kIsVector<F>) {
-    return __builtin_convertvector(x, DoubleLanes<F>);
-  } else {
+  if constexpr (!kIsVector<F>) {
     return x;
+#if defined(__AVX512F__)
+  } else if constexpr (sizeof(F) == 32) {  // GCC would convert halves
+    return bit_cast<DoubleLanes<F>>(_mm512_maskz_cvtps_pd(0xff, bit_cast<__m256>(x)));
+#endif
+  } else {
+    return __builtin_convertvector(x, DoubleLanes<F>);
   }
 }
 template <class F>
