@@ -1,0 +1,417 @@
+"""The Trainer: groups of micro-steps, the update behind them, and what happens when something fails.
+
+    trainer = Trainer.build(device, Model.preset("tiny-llama"), updates=200, lr=1e-3)
+    trainer.fit(Sampler(tokens, batch=1, seq=64, vocab=512), 200)
+    loss = trainer.evaluate(Windows(held_out, batch=1, seq=64, vocab=512)).loss
+
+A group that fails leaves no trace: weights, optimizer and gradients are as if it had not begun. Values that are not
+finite halve the loss scale, and training goes on with the next data; after a failure of the device the same group is
+run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from anetrain import events
+from anetrain.account import Account
+from anetrain.compaction import Compaction, CompactPipeline
+from anetrain.device import Device
+from anetrain.errors import ANEError, DeviceUnavailable, EvalError
+from anetrain.mil.types import Array
+from anetrain.model import Model
+from anetrain.optim import AdamW, Group, Optimizer, OptimizerState
+from anetrain.pipeline import NonFiniteError, Pipeline
+from anetrain.scaler import FIRST, LossScaler
+from anetrain.schedule import Kind, Schedule
+from anetrain.trainer.diagnosis import diagnose
+from anetrain.trainer.errors import DeviceFailedError, DeviceLostError, DivergedError
+from anetrain.trainer.results import Evaluation, FitResult, StepResult, TrainerState
+
+Batches = Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """Data that can be told where to go on, such as a Sampler."""
+
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class _MicroBatch:
+    ids: Array
+    targets: Array
+    tokens: int  # that count
+
+
+class Trainer:
+    """`schedule`: the learning rate by the number of the update, from 0. `accumulation`: micro-steps in a group.
+    `retries`: how often a group is run again when the device fails. `listeners` hear all events (anetrain.events).
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline | CompactPipeline,
+        optimizer: Optimizer,
+        schedule: Callable[[int], float],
+        *,
+        scaler: LossScaler | None = None,
+        accumulation: int = 1,
+        listeners: Iterable[events.Listener] = (),
+        retries: int = 3,
+    ) -> None:
+        _check_whole("accumulation", accumulation, 1)
+        _check_whole("retries", retries, 0)
+        self.pipeline, self.optimizer, self.schedule = pipeline, optimizer, schedule
+        self.scaler = scaler or LossScaler()
+        self.accumulation, self.retries = accumulation, retries
+        self.events = events.Events()
+        for listener in listeners:
+            self.events.add(listener)
+        self.micro_steps = 0
+        """Whose data was taken, whatever became of their group."""
+        self.tokens = 0
+        """That counted in updates."""
+        self.best_loss: float | None = None
+        """Of all validations."""
+        self._account: Account = pipeline.account
+        self._is_staged = True
+        pipeline.clear_gradients()
+
+    @classmethod
+    def build(
+        cls,
+        device: Device,
+        model: Model,
+        weights: dict[str, Array] | None = None,
+        *,
+        updates: int,
+        seed: int = 0,
+        lr: float = 1e-3,
+        schedule: Kind = "cosine",
+        warmup: int | None = None,
+        min_ratio: float = 0.1,
+        accumulation: int = 1,
+        weight_decay: float = 0.1,
+        clip: float | None = 1.0,
+        groups: Iterable[Group] = (),
+        loss_scale: float = FIRST,
+        compaction: Compaction | None = None,
+        listeners: Iterable[events.Listener] = (),
+        **options: Any,
+    ) -> Trainer:
+        """With a Pipeline, AdamW and a schedule over so many updates, the first twentieth of them warm-up unless said
+        otherwise. `options` are those of Pipeline: layout, precision, overlap, ..."""
+        rates = Schedule(schedule, lr, updates, updates // 20 if warmup is None else warmup, min_ratio)
+        scaler = LossScaler(loss_scale)
+        begin, live_before = time.perf_counter(), device.counters().live_programs
+        options |= {"seed": seed}
+        pipeline: Pipeline | CompactPipeline
+        if compaction is None:
+            pipeline = Pipeline(device, model, weights, **options)
+        else:
+            pipeline = CompactPipeline(device, model, compaction, weights, **options)
+        seconds = time.perf_counter() - begin
+        arrays = pipeline.model.parameters, pipeline.weights, pipeline.gradients
+        optimizer = AdamW(*arrays, groups=groups, weight_decay=weight_decay, clip=clip)
+        trainer = cls(pipeline, optimizer, rates, scaler=scaler, accumulation=accumulation, listeners=listeners)
+        counted = device.counters()
+        live = counted.live_programs
+        trainer.events.emit(events.Compile("model", live - live_before, seconds, counted.compiles, live))
+        return trainer
+
+    # ------------------------------------------------------------ a group
+
+    @property
+    def updates(self) -> int:
+        """How many the weights have had."""
+        return self.optimizer.updates
+
+    def step(self, batches: Batches) -> StepResult:
+        """One group: up to `accumulation` pairs (ids, targets), and an update from the mean over all tokens that count.
+
+        From an iterator the next `accumulation` pairs are taken, or what is left.
+        """
+        if isinstance(batches, Sized) and len(batches) > self.accumulation:
+            raise ValueError(f"a group of {len(batches)} batches; accumulation is {self.accumulation}")
+        result = self._step(iter(batches))
+        if result is None:
+            raise ValueError("a group without a batch; expected at least one pair (ids, targets)")
+        return result
+
+    def _step(self, batches: Iterator[tuple[npt.ArrayLike, npt.ArrayLike]]) -> StepResult | None:
+        """None at the end of the data."""
+        self._account.start()
+        with self._account.part("data"):
+            group = [_micro_batch(ids, targets) for ids, targets in islice(batches, self.accumulation)]
+        if not group:
+            return None
+        tokens = sum(batch.tokens for batch in group)
+        if not tokens:
+            raise ValueError("no target of the group counts: all are -1. Leave out such batches")
+        scale, lr, first = self.scaler.scale, self.schedule(self.updates), self.micro_steps
+        loss = norm = math.nan
+        clipped, reason, replays = False, "", 0
+        try:
+            self._stage()
+            loss, replays = self._replayed(partial(self._accumulate, group, tokens))
+            norm, clipped = self._update(lr, tokens)
+        except NonFiniteError as error:
+            reason = str(error)
+            self._overflow(error)
+        except FloatingPointError as error:
+            raise DivergedError(f"update {self.updates + 1}: {error}. {self._diagnosis()}") from error
+        except BaseException:
+            self.pipeline.clear_gradients()
+            raise
+        self.micro_steps = first + len(group)
+        spent = self._account.stop()
+        if not reason:
+            update = self.updates, loss, lr, norm, clipped, len(group), tokens, scale, spent.seconds, spent.parts
+            self.events.emit(events.Update(*update))
+        return StepResult(
+            applied=not reason,
+            reason=reason,
+            update=self.updates,
+            loss=loss,
+            lr=lr,
+            norm=norm,
+            clipped=clipped,
+            loss_scale=scale,
+            micro_steps=len(group),
+            tokens=tokens,
+            replays=replays,
+            seconds=spent.seconds,
+            parts=spent.parts,
+        )
+
+    def _accumulate(self, group: list[_MicroBatch], tokens: int) -> float:
+        """The mean loss. Gradients are sums over tokens behind it."""
+        total = 0.0
+        for number, batch in enumerate(group, self.micro_steps + 1):
+            begin = time.perf_counter()
+            mean = self.pipeline.micro_step(
+                batch.ids, batch.targets, loss_scale=self.scaler.scale, weight=float(batch.tokens)
+            )
+            total += mean * batch.tokens
+            self._emit(events.Step(number, mean, batch.tokens, time.perf_counter() - begin))
+        return total / tokens
+
+    def _update(self, lr: float, tokens: int) -> tuple[float, bool]:
+        with self._account.part("update"):
+            largest = self.pipeline.largest_output
+            self._is_staged = False
+            stepped = self.optimizer.step(lr, count=tokens)
+            if not stepped.finite:
+                self._is_staged = True
+                raise NonFiniteError("the update", [f"the norm of the gradients ({stepped.norm:g})"])
+            self.scaler.good(largest)
+            self.tokens += tokens
+        self._stage()
+        return stepped.norm, stepped.clipped
+
+    def _stage(self) -> None:
+        """Unless the device has these weights already."""
+        if not self._is_staged:
+            with self._account.part("restaging"):
+                self.pipeline.stage()
+            self._is_staged = True
+
+    # ------------------------------------------------------------ what fails
+
+    def _overflow(self, error: NonFiniteError) -> None:
+        """The gradients are zero already. What the device put out at this scale says nothing about the next one."""
+        _ = self.pipeline.largest_output
+        try:
+            self.scaler.overflow(len(error.values))
+        except FloatingPointError as floor:
+            raise DivergedError(f"{error}. {floor}. {self._diagnosis()}") from floor
+        self._emit(events.Overflow(self.updates, str(error), len(error.values), self.scaler.scale))
+
+    def _replayed(self, work: Callable[[], Result]) -> tuple[Result, int]:
+        """What the work gives, and how often it had to be done again."""
+        failures: list[str] = []
+        while True:
+            try:
+                return work(), len(failures)
+            except ANEError as error:
+                if isinstance(error, DeviceUnavailable) or self.pipeline.device.counters().poisoned:
+                    raise DeviceLostError(
+                        f"the device is lost after {self.updates} updates: {error}. What has begun since is undone; "
+                        "save a checkpoint and go on in a new process"
+                    ) from error
+                if not isinstance(error, EvalError):
+                    raise
+                failures.append(str(error))
+                replays = len(failures) <= self.retries
+                self._emit(events.Failure(self.updates, str(error), replays))
+                if not replays:
+                    raise DeviceFailedError(
+                        f"the device failed {len(failures)} times at the same work, after {self.updates} updates: "
+                        f"{'; '.join(dict.fromkeys(failures))}. What has begun since is undone"
+                    ) from error
+
+    def _diagnosis(self) -> str:
+        return diagnose(self.pipeline.weights, self.pipeline.stack)
+
+    def _emit(self, event: events.Event) -> None:
+        """Within a group: what listeners take is a part of its time."""
+        with self._account.part("events"):
+            self.events.emit(event)
+
+    # ------------------------------------------------------------ runs
+
+    def fit(
+        self,
+        data: Batches,
+        updates: int | None = None,
+        *,
+        validation: Batches | None = None,
+        validate_every: int | None = None,
+    ) -> FitResult:
+        """So many more updates, or as many as there is data for. `validation`: after every `validate_every` updates
+        and at the end; it is iterated each time.
+
+        When it ends with an exception, data with a state goes back to the begin of the group that left no trace.
+        """
+        _check_run(updates, validation, validate_every)
+        batches, first, dropped = iter(data), self.updates, 0
+        last: StepResult | None = None
+        checked: Evaluation | None = None
+        while updates is None or self.updates - first < updates:
+            result = self._step_or_rewind(batches, data)
+            if result is None:
+                break
+            last = result
+            if not result.applied:
+                dropped += 1
+            elif validation is not None:
+                due = validate_every is not None and self.updates % validate_every == 0
+                checked = self.validate(validation) if due else None
+        if updates is not None and self.updates - first < updates:
+            _log.warning("the data ended after %d of %d updates", self.updates - first, updates)
+        if validation is not None and checked is None:
+            checked = self.validate(validation)
+        return FitResult(self.updates - first, dropped, last, checked)
+
+    def _step_or_rewind(
+        self, batches: Iterator[tuple[npt.ArrayLike, npt.ArrayLike]], data: Batches
+    ) -> StepResult | None:
+        before = self.updates
+        position = data.state() if isinstance(data, Resumable) else None
+        try:
+            return self._step(batches)
+        except BaseException:
+            if isinstance(data, Resumable) and position is not None and self.updates == before:
+                data.load_state(position)
+            raise
+
+    def evaluate(self, data: Batches) -> Evaluation:
+        """The mean loss over all tokens that count, of finite data."""
+        self._stage()
+        total, tokens = 0.0, 0
+        for ids, targets in data:
+            loss, _ = self._replayed(partial(self.pipeline.evaluate, ids, targets))
+            total, tokens = total + loss.sum, tokens + loss.count
+        if not tokens:
+            raise ValueError("no target of the data counts: there is no batch, or all targets are -1")
+        return Evaluation(total / tokens, tokens)
+
+    def validate(self, data: Batches) -> Evaluation:
+        """An evaluation that listeners hear of, and that counts for `best_loss`."""
+        begin = time.perf_counter()
+        found = self.evaluate(data)
+        best = math.isfinite(found.loss) and (self.best_loss is None or found.loss < self.best_loss)
+        if best:
+            self.best_loss = found.loss
+        seconds = time.perf_counter() - begin
+        self.events.emit(events.Validation(self.updates, found.loss, found.tokens, seconds, best))
+        return found
+
+    # ------------------------------------------------------------ state
+
+    def state(self, data: Resumable | None = None) -> TrainerState:
+        """Between groups. The weights are in pipeline.weights."""
+        optimizer = self.optimizer.state()
+        values = {
+            "optimizer": optimizer.integers,
+            "scaler": self.scaler.state(),
+            "progress": {"micro_steps": self.micro_steps, "tokens": self.tokens, "best_loss": self.best_loss},
+            "data": data.state() if data else None,
+        }
+        return TrainerState(optimizer.arrays, values)
+
+    def load_state(self, state: TrainerState, data: Resumable | None = None) -> None:
+        """Takes in what `state` gave; one that does not fit changes nothing. Weights are loaded into pipeline.weights
+        before or after this, and staged by the next step."""
+        expected = {"optimizer", "scaler", "progress", "data"}
+        if state.values.keys() != expected:
+            raise ValueError(f"state has {', '.join(sorted(state.values))}; expected {', '.join(sorted(expected))}")
+        if (data is None) != (state.values["data"] is None):
+            raise ValueError("one of the state and this call has data to go on with, and the other has not")
+        progress = _checked_progress(state.values["progress"])
+        before = self.scaler.state(), data.state() if data else None
+        try:
+            self.scaler.load_state(state.values["scaler"])
+            if data:
+                data.load_state(state.values["data"])
+            self.optimizer.load_state(OptimizerState(state.arrays, state.values["optimizer"]))
+        except BaseException:
+            self.scaler.load_state(before[0])
+            if data and before[1]:
+                data.load_state(before[1])
+            raise
+        self.micro_steps, self.tokens, self.best_loss = progress
+        self.pipeline.clear_gradients()
+        self._is_staged = False
+
+
+def _micro_batch(ids: npt.ArrayLike, targets: npt.ArrayLike) -> _MicroBatch:
+    """A copy: the group may have to be run again, and who gave these may use their memory again."""
+    copy = np.array(targets)
+    return _MicroBatch(np.array(ids), copy, int(np.count_nonzero(copy >= 0)))
+
+
+def _check_run(updates: int | None, validation: Batches | None, validate_every: int | None) -> None:
+    if updates is not None:
+        _check_whole("updates", updates, 1)
+    if validate_every is not None:
+        _check_whole("validate_every", validate_every, 1)
+        if validation is None:
+            raise ValueError("validate_every without validation: there is nothing to validate with")
+    if isinstance(validation, Iterator):
+        raise ValueError(
+            f"validation is a {type(validation).__name__}, which can be iterated only once, or has no end; "
+            "expected a list, or anetrain.data.Windows"
+        )
+
+
+def _checked_progress(progress: dict[str, Any]) -> tuple[int, int, float | None]:
+    if progress.keys() != {"micro_steps", "tokens", "best_loss"}:
+        raise ValueError(f"progress has {', '.join(progress)}; expected micro_steps, tokens, best_loss")
+    best = progress["best_loss"]
+    for name in ("micro_steps", "tokens"):
+        _check_whole(name, progress[name], 0)
+    if best is not None and not (isinstance(best, float) and math.isfinite(best)):
+        raise ValueError(f"best_loss is {best!r}; expected a finite number, or None")
+    return progress["micro_steps"], progress["tokens"], best
+
+
+def _check_whole(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; expected a whole number, at least {least}")

@@ -1,0 +1,37 @@
+"""What to tell people when a loss is not finite: where it began."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from anetrain.mil.types import Array
+from anetrain.pipeline import Stack
+from anetrain.pipeline.layer import largest
+
+LARGEST_FP16 = 65_504.0
+
+
+def diagnose(weights: Mapping[str, Array], stack: Stack) -> str:
+    """Of the weights, and of what the layers put out last."""
+    return f"{_about_weights(weights)} {_about_layers(stack)}".rstrip()
+
+
+def _about_weights(weights: Mapping[str, Array]) -> str:
+    sizes = {name: largest(array) for name, array in weights.items()}
+    broken = [name for name, size in sizes.items() if not math.isfinite(size)]
+    if broken:
+        return f"Weights are not finite: {', '.join(broken)}. Go back to an earlier checkpoint."
+    name = max(sizes, key=sizes.__getitem__)
+    beyond = f", beyond fp16's {LARGEST_FP16:g}" if sizes[name] > LARGEST_FP16 else ""
+    return f"Weights are finite; the largest, in {name}, is {sizes[name]:.4g}{beyond}."
+
+
+def _about_layers(stack: Stack) -> str:
+    for before, layer in zip([None, *stack.layers], stack.layers, strict=False):
+        if all(math.isfinite(largest(array)) for array in layer.outputs.values()):
+            continue
+        size = largest(before.outputs["y"]) if before else 0.0
+        origin = f", from inputs of at most {size:.4g}" if before else ""
+        return f"The first values that are not finite came from {layer.name}{origin}."
+    return ""
