@@ -12,7 +12,7 @@ import pytest
 
 from anetrain import events
 from anetrain.device import Device
-from anetrain.pipeline.layer import BoundStep, Layer
+from anetrain.pipeline import Layer
 from anetrain.trainer import DeviceFailedError, DivergedError, StepResult, Trainer
 from tests.ane_abi import ROOT
 from tests.support import emulator
@@ -46,26 +46,21 @@ def without(device: Device) -> tuple[StepResult, dict[str, bytes]]:
 
 
 def received(trainer: Trainer) -> list[tuple[Layer, int]]:
-    """Every place in backward at which something comes from the device."""
-    return [
-        (layer, position)
-        for layer in trainer.pipeline.stack.layers
-        for position, step in enumerate(layer._backward)
-        if step.kind == "receive"
-    ]
+    """All that backward has from the device."""
+    layers = trainer.pipeline.stack.layers
+    return [(layer, index) for layer in layers for index in range(len(layer._received))]
 
 
-def spoil(layer: Layer, position: int, value: float, run: int) -> None:
-    """What arrives there becomes `value`, from run number `run` on, once."""
-    step, count = layer._backward[position], iter(range(run + 1))
+def spoil(layer: Layer, index: int, value: float, run: int) -> None:
+    """What arrives there in run number `run` from now has one element of `value`."""
+    look, runs = layer._look_at_received, itertools.count()
 
     def wrong() -> None:
-        step.run()
-        if next(count, None) == run:
-            for array in (layer._values[received] for received in layer._received):
-                array.reshape(-1)[-1] = value
+        if next(runs) == run:
+            layer._values[layer._received[index]].reshape(-1)[-1] = value
+        look()
 
-    layer._backward[position] = BoundStep("receive", wrong, step.bytes)
+    layer._look_at_received = wrong  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(("value", "run"), [(math.inf, 0), (math.inf, 1), (-math.inf, 1), (math.nan, 1)])
