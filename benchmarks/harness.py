@@ -41,6 +41,19 @@ REST_S = 0.15  # OpenBLAS's threads spin for about 100 ms after their work, into
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+class Deferred:
+    """Set up at its first call, the warm-up, in the process that times it: for sides too large to have both there."""
+
+    def __init__(self, make: Callable[[], Timed]) -> None:
+        self.make = make
+        self.call: Timed | None = None
+
+    def __call__(self) -> object:
+        if self.call is None:
+            self.call = self.make()
+        return self.call()
+
+
 @dataclass(frozen=True)
 class Row:
     """`prepare` returns ours and the peer's; without a peer, ours alone."""

@@ -7,7 +7,6 @@ Example:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +17,11 @@ import anetrain.device  # noqa: E402
 from anetrain.model import Arrays, Model  # noqa: E402
 from anetrain.optim import AdamW  # noqa: E402
 from anetrain.pipeline import Pipeline  # noqa: E402
-from benchmarks.harness import THREADS, Pair, Rows, Timed, main  # noqa: E402
+from benchmarks.harness import THREADS, Deferred, Pair, Rows, Timed, main  # noqa: E402
 
 rows = Rows("benchmarks.optimizer")
 PEER = "torch clip_grad_norm_ + fused AdamW"
 AT_LEAST = 1 / 0.85
-
-
-class Deferred:
-    """Set up at its first call, the warm-up, so that each side has only its own arrays."""
-
-    def __init__(self, make: Callable[[], Timed]) -> None:
-        self.make = make
-        self.call: Timed | None = None
-
-    def __call__(self) -> object:
-        if self.call is None:
-            self.call = self.make()
-        return self.call()
 
 
 def stories110m() -> Model:

@@ -1,10 +1,9 @@
-"""A micro-step of training on the emulated ANE, and the update after it, against PyTorch and against bare products.
+"""A micro-step of training on the emulated ANE, against PyTorch and against bare products. The update: optimizer.py.
 
     PyTorch eager     transformers' LlamaForCausalLM or Qwen3ForCausalLM, fp32, the same shapes, loss and backward
     the GEMM list     the matrix products a micro-step cannot do without, back to back in the same BLAS: for each linear
                       layer forward, dx and dW; two products of attention forward and four backward; three of the
                       classifier; nothing computed twice
-    update            clip, AdamW and restaging against clip_grad_norm_ and AdamW(fused=True)
 
 The emulator's times are times of this CPU, never of an ANE. PyTorch does not read OPENBLAS_CORETYPE: a shell that sets
 it slows our side and the GEMM list, not PyTorch's, so unset it first.
@@ -20,7 +19,6 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +32,12 @@ from anetrain.model import Model  # noqa: E402
 from anetrain.optim import AdamW  # noqa: E402
 from anetrain.pipeline import Pipeline  # noqa: E402
 from anetrain.spec import ModelSpec  # noqa: E402
-from benchmarks.harness import THREADS, Pair, Rows, Timed, main  # noqa: E402
+from benchmarks.harness import THREADS, Deferred, Pair, Rows, Timed, main  # noqa: E402
 
 rows = Rows("benchmarks.step")
 
 Product = tuple[tuple[int, int, int], int]  # (m, k, n), how often
 MEMORY_LIMITS_GB = {"stories110m": 3.5, "qwen3-0.6b": 16.0}
-
-
-class OnFirstCall:
-    """A side that is only made in the process that times it: both at once would not fit into memory."""
-
-    def __init__(self, make: Callable[[], Timed]) -> None:
-        self.make = make
-        self.call: Timed | None = None
-
-    def __call__(self) -> None:
-        if self.call is None:
-            self.call = self.make()
-        self.call()
 
 
 def pipeline_of(preset: str) -> Pipeline:
@@ -135,47 +120,14 @@ def our_products(preset: str) -> Timed:
     return run
 
 
-def our_update(preset: str) -> Timed:
-    pipeline = pipeline_of(preset)
-    ids, targets = batch(pipeline.model.spec)
-    pipeline.micro_step(ids, targets)
-    optimizer = AdamW(pipeline.model.parameters, pipeline.weights, pipeline.gradients, clip=1.0)
-
-    def update() -> None:
-        optimizer.step(1e-4, count=1)
-        pipeline.stage()
-
-    return update
-
-
-def torch_update(preset: str) -> Timed:
-    import torch
-
-    model = torch_model(preset)
-    ids = torch.tensor(batch(Model.preset(preset).spec)[0])
-    model(ids, labels=ids).loss.backward()
-    parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(parameters, 1e-4, fused=True)
-
-    def update() -> None:
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-
-    return update
-
-
 def add_rows(preset: str, pairs: int) -> None:
     @rows.add(f"{preset}: micro-step", peer="PyTorch eager fp32", at_least=1 / 0.85, pairs=pairs)
     def step() -> Pair:
-        return OnFirstCall(lambda: our_step(preset)), OnFirstCall(lambda: torch_step(preset))
+        return Deferred(lambda: our_step(preset)), Deferred(lambda: torch_step(preset))
 
     @rows.add(f"{preset}: micro-step (products)", peer="the GEMM list", at_least=1 / 1.15, pairs=pairs)
     def products() -> Pair:
-        return OnFirstCall(lambda: our_step(preset)), OnFirstCall(lambda: our_products(preset))
-
-    @rows.add(f"{preset}: update", peer="clip_grad_norm_ + fused AdamW", at_least=1 / 0.85, pairs=pairs)
-    def update() -> Pair:
-        return OnFirstCall(lambda: our_update(preset)), OnFirstCall(lambda: torch_update(preset))
+        return Deferred(lambda: our_step(preset)), Deferred(lambda: our_products(preset))
 
 
 add_rows("stories110m", 10)
@@ -185,7 +137,10 @@ add_rows("qwen3-0.6b", 10)
 def report_memory(preset: str) -> int:
     """Peak resident memory of a process that makes one micro-step and one update."""
     cpu.set_threads(THREADS)
-    our_update(preset)()
+    pipeline = pipeline_of(preset)
+    pipeline.micro_step(*batch(pipeline.model.spec))
+    AdamW(pipeline.model.parameters, pipeline.weights, pipeline.gradients).step(1e-4, count=1)
+    pipeline.stage()
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
     limit = MEMORY_LIMITS_GB[preset]
     print(f"{preset}: peak memory {peak_gb:.2f} GB, at most {limit} GB wanted")

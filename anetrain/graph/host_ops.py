@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from anetrain.cpu import half_split_order
-from anetrain.graph.device_ops import BlockOp
+from anetrain.graph.device_ops import BlockOp, Dense
 from anetrain.graph.records import Record
 from anetrain.mil.ops.base import mismatch, one_type, parameter, rank_between, tensor
 from anetrain.mil.types import Array, TensorType
@@ -283,10 +283,7 @@ class HostDense(HostOp):
             mismatch("weight", f"takes {in_channels} channels, x has {x.shape[1]}")
         return TensorType("fp32", (1, out_channels, 1, x.shape[3]))
 
-    @staticmethod
-    def meaning(x: Array, weight: Array, transpose: bool) -> Array:
-        product = np.matmul(weight.T if transpose else weight, x[0, :, 0, :])
-        return np.asarray(product[None, :, None, :])
+    meaning = Dense.meaning
 
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
