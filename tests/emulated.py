@@ -145,8 +145,8 @@ def realistic_weights(model: Model, seed: int) -> Arrays:
     return weights
 
 
-def rms(array: Array) -> np.float32:
-    return np.float32(np.sqrt(np.mean(array**2)))
+def rms(array: Array) -> float:
+    return float(np.sqrt(np.mean(array**2)))
 
 
 def random_tokens(s: ModelSpec, seed: int = 1) -> tuple[Array, Array]:

@@ -45,8 +45,8 @@ def test_stories110m(stories110m: Model, expected: Step) -> None:
 
 @pytest.mark.parametrize("chip", ["m1", "m4"])
 def test_stories110m_as_a_chip_computes_it(stories110m: Model, expected: Step, chip: str) -> None:
-    """The audit executor, at the loss scale that training starts with: no gradient is lost, nothing overflows, and on an
-    M1 few products are flushed."""
+    """The audit executor, at the loss scale that training starts with: no gradient is lost, nothing overflows, and on
+    an M1 few products are flushed."""
     found = full_size.emulated_step(stories110m, chip, "audit")
     check(found, expected, 0.13, 0.992)
     assert len(found.counters) == 4

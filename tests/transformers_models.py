@@ -10,7 +10,8 @@ import numpy as np
 
 from anetrain.blocks import ModelSpec
 
-Arrays = dict[str, np.ndarray]
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
 
 NAMES = {
     "attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
@@ -27,32 +28,34 @@ def their_name(name: str) -> str:
     return {"embedding": "model.embed_tokens", "final_norm": "model.norm", "classifier": "lm_head"}[name] + ".weight"
 
 
-def as_stored(array: np.ndarray, name: str, s: ModelSpec) -> np.ndarray:
+def as_stored(array: Array, name: str, s: ModelSpec) -> Array:
     """The inverse of half_split."""
     if s.rope == "half" or not name.endswith((".wq", ".wk")):
         return array
-    return array.reshape(-1, 2, s.head_dim // 2, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+    turned: Array = array.reshape(-1, 2, s.head_dim // 2, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+    return turned
 
 
-def half_split(array: np.ndarray, name: str, s: ModelSpec) -> np.ndarray:
+def half_split(array: Array, name: str, s: ModelSpec) -> Array:
     """transformers has every family's q and k half-split; Llama's own order has pairs as neighbours."""
     if s.rope == "half" or not name.endswith((".wq", ".wk")):
         return array
-    return array.reshape(-1, s.head_dim // 2, 2, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+    turned: Array = array.reshape(-1, s.head_dim // 2, 2, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+    return turned
 
 
 def their_model(s: ModelSpec, parameters: Mapping[str, np.ndarray], dtype: str = "float64") -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-    settings = {
+    settings: dict[str, Any] = {
         "hidden_size": s.dim, "intermediate_size": s.hidden, "num_hidden_layers": s.layers,
         "num_attention_heads": s.heads, "num_key_value_heads": s.kv_heads, "head_dim": s.head_dim,
         "vocab_size": s.vocab, "rms_norm_eps": s.norm_eps, "tie_word_embeddings": s.tied,
         "rope_parameters": {"rope_type": "default", "rope_theta": s.rope_base}, "attn_implementation": "eager",
     }  # fmt: skip
-    make, config = (Qwen3ForCausalLM, Qwen3Config) if s.qk_norm else (LlamaForCausalLM, LlamaConfig)
-    model = make(config(**settings)).to(getattr(torch, dtype))
+    kinds: tuple[Any, Any] = (Qwen3ForCausalLM, Qwen3Config) if s.qk_norm else (LlamaForCausalLM, LlamaConfig)
+    model = kinds[0](kinds[1](**settings)).to(getattr(torch, dtype))
     assert float(model.config.rope_parameters["rope_theta"]) == s.rope_base
     named = dict(model.named_parameters())
     assert set(named) == {their_name(name) for name in parameters}
@@ -67,7 +70,7 @@ def their_step(model: Any, s: ModelSpec, ids: np.ndarray, targets: np.ndarray) -
     import torch
 
     logits = model(torch.tensor(ids).reshape(s.batch, s.seq)).logits.flatten(0, 1)  # [tokens, vocab]
-    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(targets).reshape(-1), ignore_index=-1)
+    loss: Any = torch.nn.functional.cross_entropy(logits, torch.tensor(targets).reshape(-1), ignore_index=-1)
     loss.backward()
     return logits.detach().T.numpy(), loss.item()
 
