@@ -125,6 +125,14 @@ static void copy_line(const uint16_t *source, uint16_t *target, size_t count) {
     for (size_t i = 0; i < count; ++i) target[i] = source[i];
 }
 
+// The lines of a block of the source. They lie too far apart for the CPU to fetch them ahead of itself.
+static void fetch_row(const Job *job, size_t row, size_t column) {
+  if (row >= job->rows) return;
+  for (size_t j = 0; j < kBlock; j += 64 / (size_t)job->source_size) {
+    if (column + j < job->columns) __builtin_prefetch(source_at(job, row, column + j));
+  }
+}
+
 // Source rows and target columns are contiguous. A block goes through two small buffers, so that memory on both sides
 // is touched in whole cache lines, once: at power-of-two strides the lines of a block fall into few sets of the caches
 // and would push each other out. Consecutive blocks follow the target.
@@ -137,6 +145,7 @@ static void transposed_blocks(void *context, size_t begin, size_t end) {
     const size_t rows = smaller(kBlock, job->rows - row), columns = smaller(kBlock, job->columns - column);
     for (size_t i = 0; i < rows; ++i) {
       const void *source = source_at(job, row + i, column);
+      fetch_row(job, row + kBlock + i, column);
       if (job->to_halves)
         convert_run(job, source, block + i * kBlock, columns);
       else
