@@ -1,0 +1,65 @@
+"""Small checkpoints for tests. All values follow from the step, so that a mixture of two steps is noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anetrain.checkpoint import Checkpoint, State
+from anetrain.model import PRESETS
+
+SPEC = PRESETS["tiny-llama"]
+
+
+def weights(step: int) -> dict[str, npt.NDArray[Any]]:
+    rng = np.random.default_rng(step)
+    return {name: rng.standard_normal(shape, np.float32) for name, shape in (("embedding", (8, 4)), ("norm", (4,)))}
+
+
+def arrays(step: int) -> dict[str, npt.NDArray[Any]]:
+    rng = np.random.default_rng([step, 1])
+    means = {f"mean.{name}": rng.standard_normal(array.shape, np.float32) for name, array in weights(0).items()}
+    return means | {"order": rng.integers(0, 99, 5)}
+
+
+def state(step: int, **changes: Any) -> State:
+    values: dict[str, Any] = {
+        "optimizer": {"updates": step},
+        "scale": 65536.0,
+        "draws": [step, 2**80 + step],
+        "none": None,
+    }
+    fields: dict[str, Any] = {
+        "weights": weights(step),
+        "arrays": arrays(step),
+        "values": values,
+        "config": {"lr": 3e-4, "data": "stories"},
+        "tokenizer": "1f2e",
+        "device": "emulator",
+        "profile": "m4",
+    }
+    return State(step, SPEC, **fields | changes)
+
+
+def check(checkpoint: Checkpoint, expected: State) -> None:
+    """Every field, and every tensor bit for bit."""
+    for name in ("step", "spec", "values", "config", "validation_loss", "tokenizer", "device", "profile"):
+        assert getattr(checkpoint, name) == getattr(expected, name), name
+    for part in ("weights", "arrays"):
+        loaded, saved = getattr(checkpoint, part), getattr(expected, part)
+        assert set(loaded) == set(saved)
+        for name, array in saved.items():
+            same_bits(loaded[name], array)
+
+
+def same_bits(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    assert found.tobytes() == expected.tobytes()
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder, the lock aside."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
