@@ -23,7 +23,7 @@ from anetrain.account import Account
 from anetrain.cpu._arrays import Floats
 from anetrain.device import Device
 from anetrain.model import Model
-from anetrain.pipeline import Loss, Pipeline, Stack, Traffic
+from anetrain.pipeline import Loss, Pipeline, Stack
 from anetrain.tokens import Tokens, check_tokens, pieces
 
 Ids = npt.NDArray[np.int32]
@@ -119,6 +119,8 @@ class Compaction:
 class CompactPipeline:
     """What a Pipeline is to a Trainer, with the active rows alone in `weights`, `gradients` and `model`.
 
+    `training`: the Pipeline of these.
+
     Evaluation is that of the full model: its programs, which only run forward, are compiled when it is first asked for.
     """
 
@@ -136,34 +138,34 @@ class CompactPipeline:
         self.model = compaction.model(model)
         self._full_weights = model.initial(seed) if weights is None else dict(weights)
         model.check_weights(self._full_weights)
-        self._training = Pipeline(device, self.model, compaction.gather(model, self._full_weights), **options)
+        self.training = Pipeline(device, self.model, compaction.gather(model, self._full_weights), **options)
         self._full: Pipeline | None = None
         self._full_is_staged = False
         self._options = options | {"trains": False}
 
     @property
     def weights(self) -> dict[str, Floats]:
-        return self._training.weights
+        return self.training.weights
 
     @property
     def gradients(self) -> dict[str, Floats]:
-        return self._training.gradients
+        return self.training.gradients
 
     @property
     def account(self) -> Account:
-        return self._training.account
+        return self.training.account
 
     @property
     def stack(self) -> Stack:
-        return self._training.stack
+        return self.training.stack
 
     @property
-    def traffic(self) -> Traffic:
-        return self._training.traffic
+    def compiles(self) -> int:
+        return self.training.compiles + (self._full.compiles if self._full else 0)
 
     @property
     def largest_output(self) -> float:
-        return self._training.largest_output
+        return self.training.largest_output
 
     def micro_step(
         self, ids: npt.ArrayLike, targets: npt.ArrayLike, *, loss_scale: float = 2.0**16, weight: float = 1.0
@@ -174,7 +176,7 @@ class CompactPipeline:
         except ValueError:
             self.clear_gradients()
             raise
-        return self._training.micro_step(rows, target_rows, loss_scale=loss_scale, weight=weight)
+        return self.training.micro_step(rows, target_rows, loss_scale=loss_scale, weight=weight)
 
     def evaluate(self, ids: npt.ArrayLike, targets: npt.ArrayLike) -> Loss:
         """The loss of the full model, for any ids."""
@@ -188,7 +190,7 @@ class CompactPipeline:
 
     def evaluate_active(self, ids: npt.ArrayLike, targets: npt.ArrayLike) -> Loss:
         """The loss among the active ids: what training lowers."""
-        return self._training.evaluate(self.compaction.rows(ids), self.compaction.target_rows(targets))
+        return self.training.evaluate(self.compaction.rows(ids), self.compaction.target_rows(targets))
 
     def full_weights(self) -> dict[str, Floats]:
         """Of the full model, with the rows that were trained. The arrays are the same at every call."""
@@ -196,14 +198,14 @@ class CompactPipeline:
         return self._full_weights
 
     def stage(self) -> None:
-        self._training.stage()
+        self.training.stage()
         self._full_is_staged = False
 
     def clear_gradients(self) -> None:
-        self._training.clear_gradients()
+        self.training.clear_gradients()
 
     def unload(self) -> None:
-        self._training.unload()
+        self.training.unload()
         if self._full is not None:
             self._full.unload()
 

@@ -119,7 +119,7 @@ class Trainer:
         otherwise. `options` are those of Pipeline: layout, precision, overlap, ..."""
         rates = Schedule(schedule, lr, updates, updates // 20 if warmup is None else warmup, min_ratio)
         scaler = LossScaler(loss_scale)
-        begin, live_before = time.perf_counter(), device.counters().live_programs
+        begin = time.perf_counter()
         options |= {"seed": seed}
         pipeline: Pipeline | CompactPipeline
         if compaction is None:
@@ -130,9 +130,8 @@ class Trainer:
         arrays = pipeline.model.parameters, pipeline.weights, pipeline.gradients
         optimizer = AdamW(*arrays, groups=groups, weight_decay=weight_decay, clip=clip)
         trainer = cls(pipeline, optimizer, rates, scaler=scaler, accumulation=accumulation, listeners=listeners)
-        counted = device.counters()
-        live = counted.live_programs
-        trainer.events.emit(events.Compile("model", live - live_before, seconds, counted.compiles, live))
+        found = device.counters()
+        trainer.events.emit(events.Compile("model", pipeline.compiles, seconds, found.compiles, found.live_programs))
         return trainer
 
     # ------------------------------------------------------------ a group
