@@ -267,12 +267,13 @@ def test_the_documentation_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     device = emulator("m4")
     monkeypatch.setattr("anetrain.device.open", lambda kind: device)
     text = (ROOT / "docs" / "pipeline.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
+    code = "".join(block.split("```")[0] for block in text.split("```python\n")[1:])
     ids = np.random.default_rng(10).integers(0, 512, (1, 64))
     names: dict[str, Any] = {"ids": ids, "targets": np.roll(ids, -1)}
     exec(code, names)
     assert names["evaluated"].mean < names["loss"]
     assert names["evaluated"].count == ids.size
+    assert 0.0 < names["spent"].parts["forward_device"] < names["spent"].seconds
 
 
 @pytest.mark.parametrize("options", [["--device", "emulator:m4"], ["--device", "emulator:m1", "--layout", "baked"]])
