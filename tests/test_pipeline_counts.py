@@ -150,3 +150,20 @@ def test_forward_only_compiles_and_keeps_less() -> None:
     assert forward.evaluate(*batch()) == training.evaluate(*batch())
     with pytest.raises(ValueError, match="forward only"):
         forward.micro_step(*batch())
+
+
+def test_the_largest_output_is_of_gradients_alone() -> None:
+    """It follows the loss scale; activations, which backward reads from the device too, do not."""
+    pipeline = model_of(fp32=True)
+    for name, weight in pipeline.weights.items():
+        if name.endswith(("w1", "w3", "wv")):
+            weight *= 16.0
+    pipeline.stage()
+    found = []
+    for scale in (2.0**-8, 2.0**-4):
+        step(pipeline, *batch(), loss_scale=scale)
+        found.append(pipeline.largest_output)
+    assert found[1] == pytest.approx(16.0 * found[0], rel=1e-3)
+    layer = pipeline.stack.layers[1]
+    assert max(float(np.abs(layer._values[value]).max()) for value in layer._received) > 10.0 * found[1]
+    assert pipeline.largest_output == 0.0, "it was asked for before"

@@ -83,7 +83,7 @@ def runs_on_device(node: Node) -> bool:
 
 
 def cut(derived: Derived, granularity: Granularity) -> Cut:
-    late = _gradient_values(derived)
+    late = gradient_values(derived)
     depths = _Depths(derived, late, granularity)
     groups: dict[tuple[int, object], Segment] = {}
     segment_of: dict[Node, Segment] = {}
@@ -100,7 +100,7 @@ def cut(derived: Derived, granularity: Granularity) -> Cut:
     return Cut(derived, depths.of, late, segments, segment_of)
 
 
-def _gradient_values(derived: Derived) -> set[Value]:
+def gradient_values(derived: Derived) -> set[Value]:
     """Values that depend on a seed, or on the gradient that a loss brings."""
     sources = set(derived.seeds.values())
     for node in derived.graph.nodes:

@@ -182,7 +182,7 @@ class Pipeline:
 
     @property
     def largest_output(self) -> float:
-        """The largest magnitude that backward had from the device since this was last asked: limits the loss scale."""
+        """The largest magnitude of a gradient from the device since this was last asked: limits the loss scale."""
         found = max(layer.largest_received for layer in self.stack.layers)
         for layer in self.stack.layers:
             layer.largest_received = 0.0

@@ -23,6 +23,7 @@ import numpy as np
 from anetrain.account import PartName
 from anetrain.device import Request
 from anetrain.graph import Value
+from anetrain.lower.cut import gradient_values
 from anetrain.lower.plan import Accumulate, Compute, Dispatch, Receive, Send, Step
 from anetrain.mil.types import Array
 from anetrain.pipeline import host
@@ -107,7 +108,7 @@ class Layer:
         self.lane = lane or Lane(overlaps=False)
         self._account = self.lane.account
         self.traffic = Traffic()
-        self.largest_received = 0.0  # the largest magnitude that backward had from the device: how near fp16's end is
+        self.largest_received = 0.0  # the largest magnitude of a gradient from the device: how near fp16's end is
         plan = compiled.plan
         self._derived = derived = plan.derived
         self._shared, self._is_staged = shared, not plan.weights
@@ -128,6 +129,7 @@ class Layer:
         self.input_gradients = self._bound_gradients(gradient_arrays or {}) if self.trains else {}
         received = [step.value for step in plan.backward if isinstance(step, Receive)]
         self._received = [value for value in received if value in self._values] if self.trains else []
+        self._scaled = gradient_values(derived).intersection(self._received)
 
     def load(self, compiled: CompiledPlan) -> None:
         """Other programs of the same plan: with weights baked anew."""
@@ -178,11 +180,13 @@ class Layer:
             add(alpha)
 
     def _look_at_received(self) -> None:
-        sizes = [largest(self._values[value]) for value in self._received]
-        bad = [value.name for value, size in zip(self._received, sizes, strict=True) if not math.isfinite(size)]
+        """Activations among it, which weight gradients need, are not of the loss scale's making."""
+        sizes = {value: largest(self._values[value]) for value in self._received}
+        bad = [value.name for value, size in sizes.items() if not math.isfinite(size)]
         if bad:
             raise NonFiniteError(f"{self.name}: backward", bad)
-        self.largest_received = max(self.largest_received, *sizes, 0.0)
+        gradients = (size for value, size in sizes.items() if value in self._scaled)
+        self.largest_received = max(self.largest_received, *gradients, 0.0)
 
     def _run(self, stretches: Iterable[Stretch]) -> None:
         traffic = self.traffic
