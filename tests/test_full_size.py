@@ -60,4 +60,4 @@ def test_stories110m_as_a_chip_computes_it(stories110m: Model, expected: Step, c
 def test_qwen3() -> None:
     need_transformers()
     model = Model.preset("qwen3-0.6b")
-    check(full_size.emulated_step(model, "m4"), full_size.transformers_step(model), 0.3, 0.95)
+    check(full_size.emulated_step(model, "m4"), full_size.transformers_step(model), 0.07, 0.998)
