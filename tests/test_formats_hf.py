@@ -314,7 +314,7 @@ def test_what_is_no_config(folder: Path, content: bytes) -> None:
         refused(lambda: load(folder), folder / name)
         (folder / name).write_bytes(before)
     (folder / "config.json").unlink()
-    refused(lambda: load(folder), folder / "config.json", "does not exist")
+    refused(lambda: load(folder), folder, "without config.json")
 
 
 # ---------------------------------------------------------------- tensors

@@ -45,6 +45,8 @@ def load(path: str | Path) -> Loaded:
     """Whatever model there is, recognised by what is in it. Raises FormatError."""
     path = Path(path)
     if path.is_dir():
+        if not (path / hf.CONFIG).exists():
+            raise FormatError(path, f"is a folder without {hf.CONFIG}, so it is no Hugging Face model")
         spec, weights = hf.read(path)
         note = f"seq is {spec.seq}, the longest that the config allows; a shorter one trains faster"
         return Loaded("huggingface", spec, weights, (note,))
@@ -58,7 +60,12 @@ def load(path: str | Path) -> Loaded:
             raise FormatError(path, f"is {what}")
     if path.name == hf.CONFIG or path.suffix in (".safetensors", ".json"):
         raise FormatError(path, f"is a part of a Hugging Face model; expected its folder, {path.parent}")
-    spec, weights, version = llama2c.read(path)
+    try:
+        spec, weights, version = llama2c.read(path)
+    except FormatError as error:
+        if first == llama2c.MAGIC:
+            raise
+        raise FormatError(path, f"{error.detail} (no format's first bytes, so read as llama2.c v0)") from error
     return Loaded(f"llama2c-v{version}", spec, weights)
 
 
