@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from anetrain.formats import legacy, load, save
 from anetrain.model import Model
 from anetrain.optim import AdamW
+from anetrain.pipeline import Pipeline
 from tests.block_runs import assert_close
 from tests.model_files import Arrays, logits, random_weights, refused
+from tests.support import emulator
 
 COUNTERS = (120, 900, 2.5e-4, 3.25, 1234.5, 99.75, 8e5, 120, 12, 13)  # lr and loss are exact in fp32
 STEP, TOTAL, LR, LOSS, *REST = COUNTERS
@@ -218,6 +220,19 @@ def test_round_trips_of_any_sizes(
     (folder / "a").write_bytes(old.file(old.tensors(seed)))
     legacy.write(folder / "b", legacy.read(folder / "a"))
     assert (folder / "b").read_bytes() == (folder / "a").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["v2", "v4"])
+def test_the_pipeline_computes_the_old_loss(tmp_path: Path, name: str) -> None:
+    old = OLD[name]
+    tensors = written(tmp_path / "old.bin", old)
+    loaded = load(tmp_path / "old.bin")
+    random = np.random.default_rng(2)
+    ids, targets = random.integers(0, old.vocab, (2, old.seq))
+    found = Pipeline(emulator(), Model(loaded.spec), loaded.weights, trains=False).evaluate(ids[None], targets[None])
+    scores = old.forward({key: triple[0].astype(np.float64) for key, triple in tensors.items()}, ids)
+    expected = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(old.seq), targets]
+    assert math.isclose(found.mean, expected.mean(), rel_tol=3e-3)  # in fp16
 
 
 def test_training_goes_on(tmp_path: Path) -> None:

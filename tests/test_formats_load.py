@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,3 +151,13 @@ def test_memory_is_that_of_a_few_tensors(tmp_path: Path) -> None:
 def test_safetensors_is_imported_when_it_is_needed() -> None:
     code = "import sys, anetrain, anetrain.formats; sys.exit('safetensors' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "interop.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "interop.md", "exec"), names)
+    Model(names["spec"]).check_weights(names["weights"])
+    assert {f"`{format}`" for format in FORMATS} <= set(re.findall(r"`\S+`", page))
