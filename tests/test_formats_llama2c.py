@@ -65,19 +65,20 @@ def v1(s: ModelSpec, w: Arrays) -> bytes:
     return v1_head(s) + floats(*(w[name] for name in v1_order(s)))
 
 
-def v2(s: ModelSpec, w: Arrays, group: int) -> tuple[bytes, Arrays]:
-    """The file, and what it holds: int8 in groups with a factor each."""
-    data, held = v1_head(s, 2, group), {}
+def v2(s: ModelSpec, w: Arrays, group: int, *, old: bool = False) -> tuple[bytes, Arrays]:
+    """The file, and what it holds: int8 in groups with a factor each; `old`: all factors behind all values."""
+    norms, pairs, held = b"", [], {}
     for name in v1_order(s):
         if w[name].ndim == 1:
-            data, held[name] = data + floats(w[name]), w[name]
+            norms, held[name] = norms + floats(w[name]), w[name]
             continue
         rows = w[name].reshape(-1, group)
         factors = (np.abs(rows).max(axis=1) / 127.0).astype(np.float32)
         values = np.rint(rows / factors[:, None]).astype(np.int8)
-        data += values.tobytes() + factors.tobytes()
+        pairs.append((values.tobytes(), factors.tobytes()))
         held[name] = (values.astype(np.float32) * factors[:, None]).reshape(w[name].shape)
-    return data, held
+    parts = [*zip(*pairs, strict=True)] if old else pairs
+    return v1_head(s, 2, group) + norms + b"".join(b"".join(part) for part in parts), held
 
 
 @st.composite
@@ -148,12 +149,18 @@ def test_v2_is_read(tmp_path: Path, group: int, tied: bool) -> None:
 
 
 def test_v2_of_the_old_exporter_is_refused(tmp_path: Path) -> None:
-    """It put all factors behind all values, with the same header and size."""
-    data, _ = v2(SPEC, random_weights(SPEC), 8)
-    norms = 256 + 4 * SPEC.dim * (2 * SPEC.layers + 1)
+    """It has the same header and size."""
     path = tmp_path / "q8.bin"
-    path.write_bytes(data[:norms] + data[norms:][::-1])
+    path.write_bytes(v2(SPEC, random_weights(SPEC), 8, old=True)[0])
     refused(lambda: load(path), path, "factors of embedding")
+
+
+@pytest.mark.parametrize("factor", [-1.0, np.nan, np.inf])
+def test_v2_with_a_wrong_factor(tmp_path: Path, factor: float) -> None:
+    path = tmp_path / "q8.bin"
+    path.write_bytes(v2(SPEC, random_weights(SPEC), 8)[0])
+    changed(path, path.stat().st_size - 4, struct.pack("<f", factor))
+    refused(lambda: load(path), path, "factors of layers.2.ffn.w3")
 
 
 def test_half_split_rows_go_home(tmp_path: Path) -> None:
