@@ -180,6 +180,8 @@ def test_round_trips(tmp_path: Path, name: str, shard_bytes: int) -> None:
     assert_same(loaded.weights, weights)
     save(tmp_path / "second", "huggingface", loaded.spec, loaded.weights, shard_bytes=shard_bytes)
     assert files_of(tmp_path / "second") == files_of(tmp_path / "first")
+    for path in (tmp_path / "first").glob("*.safetensors"):
+        assert struct.unpack("<Q", path.read_bytes()[:8])[0] % 8 == 0  # so that tensors are aligned
     for path in (tmp_path / "first").glob("model-*"):
         assert path.stat().st_size < 5000 + 2000 or len(raw_names(path)) == 1
 
@@ -316,7 +318,7 @@ def test_what_is_no_config(folder: Path, content: bytes) -> None:
         refused(lambda: load(folder), folder / name)
         (folder / name).write_bytes(before)
     (folder / "config.json").unlink()
-    refused(lambda: load(folder), folder, "without config.json")
+    refused(lambda: load(folder), folder, "nor the config.json")
 
 
 # ---------------------------------------------------------------- tensors

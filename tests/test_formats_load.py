@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anetrain.checkpoint import State, Store
 from anetrain.formats import FORMATS, FormatError, legacy, load, save
 from anetrain.formats.tensors import Tensors, parameters
 from anetrain.model import Model
@@ -77,7 +78,29 @@ def test_other_files(tmp_path: Path, name: str, content: bytes, words: list[str]
 
 def test_nothing_there(tmp_path: Path) -> None:
     refused(lambda: load(tmp_path / "none.bin"), tmp_path / "none.bin", "does not exist")
-    refused(lambda: load(tmp_path), tmp_path, "without config.json")
+    refused(lambda: load(tmp_path), tmp_path, "neither a checkpoint.json", "nor the config.json")
+
+
+def test_our_own_checkpoints(tmp_path: Path) -> None:
+    """One, or the last of a run; what is wrong with them is an error of the same kind."""
+    weights = random_weights(SPEC)
+    with Store(tmp_path / "run") as store:
+        store.save(State(3, replace(SPEC, norm_eps=0.5), weights))
+        last = store.save(State(7, SPEC, weights)).path
+    for path in (tmp_path / "run", last):
+        loaded = load(path)
+        assert (loaded.format, loaded.spec) == ("anetrain", SPEC)
+        assert_same(loaded.weights, weights)
+    loaded.weights["final_norm"][0] = 5.0  # an array of its own
+    save(tmp_path / "out", "huggingface", loaded.spec, loaded.weights)
+    assert_same(load(tmp_path / "out").weights, weights)
+    data = last / "weights.safetensors"
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 1
+    data.write_bytes(bytes(content))
+    refused(lambda: dict(load(last).weights), data, "checksum")
+    data.unlink()
+    refused(lambda: load(last), data, "missing")
 
 
 def test_the_error_survives_pickling() -> None:

@@ -1,6 +1,6 @@
 """Models from and to the files of other programs.
 
-    loaded = load("stories15M.bin")     # llama2.c, a Hugging Face folder, a checkpoint of the earlier trainers
+    loaded = load("stories15M.bin")     # llama2.c; Hugging Face's; checkpoints, ours and the earlier trainers'
     loaded.spec, loaded.weights["embedding"], loaded.notes
     save("out", "huggingface", loaded.spec, loaded.weights, dtype="bf16")
 
@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from anetrain.checkpoint import Checkpoint, CheckpointError, find
+from anetrain.checkpoint import load as load_checkpoint
 from anetrain.formats import hf, legacy, llama2c
 from anetrain.formats.safetensors_file import Dtype
-from anetrain.formats.tensors import Floats, FormatError
+from anetrain.formats.tensors import Floats, FormatError, Tensors
 from anetrain.spec import ModelSpec
 
 __all__ = ["FORMATS", "Dtype", "FormatError", "Loaded", "load", "save"]
@@ -32,7 +37,7 @@ _FOREIGN = {  # first bytes of what people may take for a model of ours
 @dataclass(frozen=True)
 class Loaded:
     """`weights`: each [...] reads the tensor anew; `dict(weights)` reads all. `notes`: what to tell the user.
-    `checkpoint`: where the file had more than weights."""
+    `checkpoint`: all that an earlier trainer's file has. (What else is in one of ours, anetrain.checkpoint gives.)"""
 
     format: str
     spec: ModelSpec
@@ -45,11 +50,7 @@ def load(path: str | Path) -> Loaded:
     """Whatever model there is, recognised by what is in it. Raises FormatError."""
     path = Path(path)
     if path.is_dir():
-        if not (path / hf.CONFIG).exists():
-            raise FormatError(path, f"is a folder without {hf.CONFIG}, so it is no Hugging Face model")
-        spec, weights = hf.read(path)
-        note = f"seq is {spec.seq}, the longest that the config allows; a shorter one trains faster"
-        return Loaded("huggingface", spec, weights, (note,))
+        return _load_folder(path)
     first = _first_bytes(path)
     if first == legacy.MAGIC.to_bytes(4, "little"):
         checkpoint = legacy.read(path)
@@ -96,6 +97,29 @@ def save(
     if spec.residual_scale == 1.0:
         return ()
     return (f"the residual scale {spec.residual_scale:.6g} went into wo and w2: the same function to fp32 rounding",)
+
+
+def _load_folder(path: Path) -> Loaded:
+    if (path / hf.CONFIG).exists():
+        spec, weights = hf.read(path)
+        note = f"seq is {spec.seq}, the longest that the config allows; a shorter one trains faster"
+        return Loaded("huggingface", spec, weights, (note,))
+    try:
+        place = find(path)
+    except CheckpointError as error:
+        raise FormatError(path, f"{error.detail}, nor the {hf.CONFIG} of a Hugging Face model") from error
+    try:
+        ours = load_checkpoint(place, weights_only=True)
+    except CheckpointError as error:
+        raise FormatError(error.path, error.detail) from error
+    return Loaded("anetrain", ours.spec, Tensors({name: partial(_copied, ours, name) for name in ours.weights}))
+
+
+def _copied(checkpoint: Checkpoint, name: str) -> Floats:
+    try:
+        return np.array(checkpoint.weights[name])
+    except CheckpointError as error:
+        raise FormatError(error.path, error.detail) from error
 
 
 def _first_bytes(path: Path) -> bytes:
