@@ -141,9 +141,8 @@ def test_tables_are_those_of_the_exporter() -> None:
 @pytest.mark.parametrize(("dim", "group"), [(24, 1), (24, 8), (24, 24), (6, 2)])
 def test_v2_is_read(tmp_path: Path, dim: int, group: int, tied: bool) -> None:
     """With factors that are not aligned, too."""
-    spec = replace(SPEC, dim=dim, head_dim=6, hidden=39, tied=tied)
-    if dim == 6:
-        spec = replace(spec, heads=1, kv_heads=1, head_dim=6)
+    heads = dim // SPEC.head_dim
+    spec = replace(SPEC, dim=dim, heads=heads, kv_heads=min(heads, 2), hidden=39, tied=tied)
     data, held = v2(spec, random_weights(spec), group)
     (tmp_path / "q8.bin").write_bytes(data)
     loaded = load(tmp_path / "q8.bin")
