@@ -90,6 +90,12 @@ FORMS = {
     "conv, const weight": convolution(("weight",), dilations=(1, 2), pad_type="custom", pad=(2, 0, 1, 2)),
     "conv, computed weight": convolution((), dilations=(1, 2), pad_type="custom", pad=(2, 0, 1, 2)),
     "conv, strides": convolution(("weight",), strides=(2, 3), pad_type="same"),
+    "conv, strides, computed weight": convolution((), strides=(2, 3), pad_type="custom", pad=(0, 3, 3, 0)),
+    "conv, one line": Case(
+        "conv",
+        dict(zip(("x", "weight"), arrays((1, 4, 2, 9), (4, 1, 1, 4)), strict=True))
+        | {"groups": 4, "pad_type": "custom", "pad": (0, 0, 3, 0)},
+    ),
     "conv, more padding than window": convolution(("weight",), pad_type="custom", pad=(3, 4, 0, 3)),
     "concat": Case("concat", {"values": arrays((2, 1, 3), (2, 3, 3), (2, 2, 3)), "axis": 1, "interleave": False}),
     "concat, interleaved": Case("concat", {"values": arrays((2, 4), (2, 4), (2, 4)), "axis": -1, "interleave": True}),

@@ -364,6 +364,26 @@ def test_outputs_that_are_also_intermediates_and_equal_outputs(pair: tuple[Devic
         assert_equal(found.run(arrays), expected.run(arrays))
 
 
+def test_who_reads_a_product_before_its_rounded_copy_is_made(pair: tuple[Device, Device]) -> None:
+    """The sums read what the product left, the second product its rounded copy. Both sums and what the first product
+    takes are written to one output: merged, they would wait for each other."""
+
+    def build(g: Graph) -> None:
+        x = g.input("x", (1, 24, 1, 64))
+        factors = g.mul(g.silu(x), 0.5)
+        means = g.constant((np.triu(np.ones((16, 16))) / 16).astype(np.float16))
+        product = g.matmul(g.reshape(factors, (1, 24, 4, 16)), means, transpose_y=True)
+        sums = g.reshape(g.reduce_sum(product, axes=(2,), keep_dims=True), (1, 6, 1, 64))
+        square = g.constant(halves(np.random.default_rng(1), 24, 24))
+        second = g.matmul(square, g.reshape(product, (1, 24, 64)), transpose_x=True)
+        g.output("y", g.concat((factors, sums, g.reshape(second, (1, 24, 1, 64))), axis=1))
+
+    arrays = {"x": halves(np.random.default_rng(0), 1, 24, 1, 64)}
+    text = built(build)
+    with pair[0].compile(text) as found, pair[1].compile(text) as expected:
+        np.testing.assert_allclose(found.run(arrays)["y"], expected.run(arrays)["y"], rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_surfaces_of_eight_bit_integers(pair: tuple[Device, Device], dtype: str) -> None:
     def build(g: Graph) -> None:

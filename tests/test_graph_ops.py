@@ -184,6 +184,12 @@ COMPOSED = [
     ("normalise", {"eps": 1e-5, "axis": 1, "centred": True}),
     ("normalise", {"eps": 1e-5, "axis": 2, "centred": False}),
     ("swap_halves", {"axis": 1}),
+    ("split", {"num_splits": None, "split_sizes": (1, 5, 2), "axis": 1}),
+    ("split", {"num_splits": 5, "split_sizes": None, "axis": -1}),
+    ("reduce_sum", {"axes": (1, -1), "keep_dims": True}),  # apart, and short
+    ("reduce_sum", {"axes": None, "keep_dims": True}),  # 240 terms
+    ("reduce_mean", {"axes": None, "keep_dims": True}),
+    ("reduce_mean", {"axes": (2,), "keep_dims": False}),
 ]
 
 

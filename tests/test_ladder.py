@@ -17,11 +17,11 @@ import pytest
 from anetrain import device
 from anetrain.autodiff import Derived, differentiate
 from anetrain.blocks import LlamaBlock, build
-from anetrain.device import Device
+from anetrain.device import Device, Finding
 from anetrain.errors import BudgetError, CompileError, UnloadError
 from anetrain.lower import GRANULARITIES, lower, plan_report
 from anetrain.lower.check import check_on_device, check_plan, profile_of_chip
-from anetrain.lower.ladder import Choice, choose, memory_key
+from anetrain.lower.ladder import Choice, KnownRefusalError, _descent, choose, memory_key
 from anetrain.lower.memory import LadderMemory
 from anetrain.lower.plan import Granularity, Plan
 from anetrain.mil.types import Array
@@ -177,6 +177,14 @@ def test_what_cannot_be_evaluated_is_no_choice(opened: list[Choice[CompiledPlan]
     most = max(len(spec.outputs) for spec in plan.programs)
     choice, _ = climb(emulator("m4", rules={"output-count": most - 1}), opened, outputs="several")
     assert choice.descents[0].rule == "output-count"
+
+
+def test_a_refusal_without_a_rule_is_told_in_words() -> None:
+    """A program that is wrong for every profile: no rule, value or limit stands for it."""
+    unlike = Finding("m4", "", "compile", False, "", "", "", "line 3: nothing to run", "", "", 3, 1)
+    assert str(_descent("fused", KnownRefusalError("forward 0", unlike))) == (
+        "fused: forward 0: profile m4: line 3: nothing to run"
+    )
 
 
 def test_other_errors_are_no_reason_to_step_down() -> None:

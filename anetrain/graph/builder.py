@@ -145,7 +145,7 @@ class BlockGraph(Graph):
 
     def residual(self, x: Operand, y: Operand, alpha: float = 1.0) -> Value:
         """x + alpha * y in fp32 on the host."""
-        return self.apply("host_add", x=x, y=y, alpha=alpha)[0]
+        return self.apply("host_add", x=self._stretched(x, y), y=self._stretched(y, x), alpha=alpha)[0]
 
     def host_scale(self, x: Value, alpha: float) -> Value:
         return x if alpha == 1.0 else self.apply("host_scale", x=x, alpha=alpha)[0]
@@ -246,6 +246,16 @@ class BlockGraph(Graph):
         if value not in self.parameters and value.data is None:
             raise BuildError(f"{where} is {value.name}, which is computed; expected a parameter or a constant")
         return value
+
+    def _stretched(self, given: Operand, other: Operand) -> Operand:
+        """Numbers, arrays and constants in the shape of the value beside them, where numpy would stretch them."""
+        data = given.data if isinstance(given, Value) else np.asarray(given)
+        if data is None or not isinstance(other, Value):
+            return given
+        try:
+            return np.broadcast_to(data, other.shape)
+        except ValueError:
+            return given
 
     def _is_host(self, value: Value) -> bool:
         return value.data is None and value.dtype == "fp32" and value not in self.parameters

@@ -1,17 +1,18 @@
 """Device ops that are written out in several MIL ops but have a derivative of their own: safer in fp16, or shorter,
-than what the derivatives of their parts would give."""
+than what the derivatives of their parts would give. And some of MIL's own, in operations that are proven, or exact."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from anetrain.graph.device_ops import BlockOp
-from anetrain.mil.derivatives import sum_over
-from anetrain.mil.ops.base import axis_of, mismatch, parameter, tensor
+from anetrain.mil.derivatives import mean_over, slice_axis, sum_over
+from anetrain.mil.ops import joining, rows
+from anetrain.mil.ops.base import axes_of, axis_of, mismatch, parameter, tensor
 from anetrain.mil.types import Array, TensorType
 
 if TYPE_CHECKING:
@@ -132,3 +133,40 @@ class SwapHalves(ComposedOp):
     def derivative(backward: Backward) -> Mapping[str, Any]:
         axis = backward.parameter("axis")
         return {"x": backward.graph.apply("swap_halves", x=backward.gradient, axis=axis)[0]}
+
+
+class Split(ComposedOp, joining.Split):
+    """In slices: MIL's own has no direct evidence."""
+
+    name = "split"
+    shape_rule = joining.Split.shape_rule
+
+    @staticmethod
+    def compose(
+        g: Graph, x: Value, num_splits: int | None, split_sizes: Sequence[int] | None, axis: int
+    ) -> tuple[Value, ...]:
+        axis %= len(x.shape)
+        sizes = joining.Split.sizes(x.shape[axis], num_splits, split_sizes)
+        ends = np.cumsum(sizes)
+        return tuple(slice_axis(g, x, axis, int(end) - size, size) for end, size in zip(ends, sizes, strict=True))
+
+
+class ReduceSum(ComposedOp, rows.ReduceSum):
+    """By a product with ones where it is long: the engine's own adds in fp16."""
+
+    name = "reduce_sum"
+    shape_rule = rows.ReduceSum.shape_rule
+
+    @staticmethod
+    def compose(g: Graph, x: Value, axes: Sequence[int] | None, keep_dims: bool) -> tuple[Value, ...]:
+        return (sum_over(g, x, axes_of(axes, len(x.shape)), keep_dims),)
+
+
+class ReduceMean(ComposedOp, rows.ReduceMean):
+    name = "reduce_mean"
+    shape_rule = rows.ReduceMean.shape_rule
+
+    @staticmethod
+    def compose(g: Graph, x: Value, axes: Sequence[int] | None, keep_dims: bool) -> tuple[Value, ...]:
+        mean = mean_over(g, x, axes_of(axes, len(x.shape)))
+        return (mean if keep_dims else sum_over(g, mean, axes_of(axes, len(x.shape)), keep_dims=False),)

@@ -132,7 +132,8 @@ def _refuse_what_cannot_pass(programs: list[ProgramSpec], plan: Plan, device: De
 def _descent(rung: Granularity, error: CompileError) -> Descent:
     if isinstance(error, KnownRefusalError):
         found = error.found
-        return Descent(rung, error.label, str(error), found.rule, f"{found.subject}: {found.value}", found.limit)
+        value = f"{found.subject}: {found.value}" if found.value else ""
+        return Descent(rung, error.label, str(error), found.rule, value, found.limit)
     return Descent(rung, error.label, str(error), error.rule)
 
 

@@ -106,14 +106,13 @@ class _Assignment:
     # ------------------------------------------------------------ places
 
     def _place_weights(self, number: int, segment: Segment) -> None:
-        """A weight lies where the first program that uses it wants it. A program of weights alone has them as input
-        in every layout, since a device takes none without input."""
+        """A weight lies where the first program that uses it wants it."""
         layout = self.layout
-        if layout == "baked":
-            if any(on_device(value) and not is_weight(value) for value in segment.operands()):
-                return
-            layout = "stacked"
         staged = [v for v in segment.operands() if is_weight(v) and v not in self.result.weight_places]
+        if layout == "baked":
+            layout = "stacked"
+            alone = _behind_outputs_of_weights_alone(segment)
+            staged = [value for value in staged if value in alone]
         if not staged:
             return
         rows = sum(border(value, self.tokens)[0] for value in self._sent_to(segment))
@@ -195,3 +194,13 @@ class _Assignment:
             channel += rows
             spec = self.result.specs[name]
             self.result.specs[name] = replace(spec, kept=spec.kept or value in self.saved)
+
+
+def _behind_outputs_of_weights_alone(segment: Segment) -> set[Value]:
+    """Weights that are inputs even if all others are baked: no device runs what depends on constants only."""
+    sources: dict[Value, set[Value]] = {}  # what the values of the segment are computed of
+    for node in segment.all_nodes:
+        found = set().union(*(sources.get(value, {value}) for value in node.operands if value.data is None))
+        sources.update(dict.fromkeys(node.outputs, found))
+    behind = [sources[output] for output in segment.outputs]
+    return set().union(*(found for found in behind if all(map(is_weight, found))))

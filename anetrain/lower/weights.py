@@ -94,10 +94,10 @@ def _fitted(value: Value, width: int) -> tuple[int, int, bool]:
 def _separate(name: str, staged: list[Value]) -> WeightSurfaces:
     surfaces, places = [], {}
     for number, value in enumerate(staged):
-        rows, columns = (1, value.shape[0]) if len(value.shape) == 1 else _sides(value)
+        rows, columns = (1, padded(value.shape[0])) if len(value.shape) == 1 else _sides(value)
         surface = SurfaceSpec(f"{name}_{number:02}", rows, padded(columns), weights=True)
         surfaces.append(surface)
-        places[value] = _place(value, region=Region(surface.name, 0, rows, padded(columns) if rows == 1 else columns))
+        places[value] = _place(value, region=Region(surface.name, 0, rows, columns))
     return WeightSurfaces(surfaces, places)
 
 

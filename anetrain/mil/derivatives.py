@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from anetrain.mil.graph import Graph, Node, Value
 
 LONGEST_REDUCE_SUM = 64  # terms: the engine's reduce_sum accumulates in fp16 (ANE_FACTS C69)
+LONGEST_PRODUCT = 16_384  # elements of an axis that every chip takes (ANE_FACTS C11)
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,18 @@ def sum_over(graph: Graph, value: Value, axes: Sequence[int], keep_dims: bool = 
 def _runs(shape: Shape, axes: Sequence[int]) -> list[list[int]]:
     """Neighbouring axes together, the last first; axes of one element join or separate nothing."""
     runs: list[list[int]] = []
-    touching = False
+    terms = 0  # of the run that the next axis would join; 0: it joins none
     for axis in reversed(range(len(shape))):
         if shape[axis] == 1:
             continue
-        if axis in axes and touching:
+        if axis not in axes:
+            terms = 0
+        elif 0 < terms * shape[axis] <= LONGEST_PRODUCT:
             runs[-1].insert(0, axis)
-        elif axis in axes:
+            terms *= shape[axis]
+        else:
             runs.append([axis])
-        touching = axis in axes
+            terms = shape[axis]
     return runs
 
 

@@ -221,9 +221,10 @@ class Graph(OpMethods):
     def _tensor(self, op: type[Op], arg: Arg, given: Operand, leader: str) -> Value:
         where = f"[{op.name}] {arg.name}"
         if not isinstance(given, Value):
-            if isinstance(given, str) or given is None:
+            array = np.asarray(given)
+            if array.dtype.kind in "OSU":
                 raise BuildError(f"{where} takes a tensor, found {given!r}")
-            natural = _natural_dtype(np.asarray(given))
+            natural = _natural_dtype(array)
             given = self.constant(given, dtype=leader if arg.kind in ("tensor", "tensors", "const tensor") else natural)
         self._own(given, where)
         wanted = arg.kind.removeprefix("const ")

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anetrain.mil.derivatives import Backward, Gradient, pad_with_zeros, reshaped, slice_axis, sum_over
+from anetrain.mil.derivatives import (
+    Backward,
+    Gradient,
+    pad_with_zeros,
+    reshaped,
+    slice_axis,
+    spaced,
+    sum_over,
+    turn,
+)
 from anetrain.mil.ops.base import (
     Op,
     along_channels,
@@ -35,8 +44,8 @@ def _check_groups(x: TensorType, groups: int) -> None:
 class Conv(Op):
     name = "conv"
     derivative_note = (
-        "Of x by a conv where the weight is a constant and the strides are 1, by a matmul where a computed weight is "
-        "1x1, otherwise by conv_transpose, which has no direct evidence."
+        "Of x by a conv with the turned weight, which is computed where the weight is; by a matmul where a computed "
+        "weight is 1x1."
     )
     args = (
         tensor("x"),
@@ -137,38 +146,42 @@ class Conv(Op):
 
 
 def _conv_of_x(backward: Backward, window: Sequence[int], padding: Padding) -> Value | None:
+    """A conv with the taps in opposite order, over the gradient with zeros where the strides left elements out."""
     g, x, weight, u = backward.graph, backward.operand("x"), backward.operand("weight"), backward.gradient
     strides, dilations, groups = (backward.parameter(name) for name in ("strides", "dilations", "groups"))
-    plain = tuple(strides) == (1, 1)
-    if plain and weight.data is not None and all(max(pads) < span for pads, span in zip(padding, window, strict=True)):
-        (top, bottom), (left, right) = padding
-        pad = (window[0] - 1 - top, window[0] - 1 - bottom, window[1] - 1 - left, window[1] - 1 - right)
-        turned = g.constant(_turned_weight(weight.data, groups), dtype=weight.dtype)
-        return g.conv(u, turned, None, (1, 1), "custom" if any(pad) else "valid", pad, dilations, groups)
-    if plain and weight.shape[2:] == (1, 1) and not any(map(any, padding)):
+    is_linear = tuple(strides) == (1, 1) and weight.shape[2:] == (1, 1) and not any(map(any, padding))
+    if is_linear and weight.data is None:
         rows, columns = (
             _grouped(g, weight, 0, groups),
             _grouped(g, u, 1, groups),
         )  # [1, G, Co/G, Ci/G], [N, G, Co/G, HW]
         return reshaped(g, g.matmul(rows, columns, transpose_x=True), x.shape)
-    cuts, missing = [], [(0, 0), (0, 0)]
-    for extent, count, stride, span, (before, after) in zip(
-        x.shape[2:], u.shape[2:], strides, window, padding, strict=True
-    ):
-        reach = (count - 1) * stride + span
-        if reach <= before:
+    pad = []
+    for axis, stride, span, (before, _) in zip((2, 3), strides, window, padding, strict=True):
+        u = spaced(g, u, axis, stride)
+        first = span - 1 - before  # zeros before the first element; negative: elements that met padding only
+        last = x.shape[axis] - u.shape[axis] - first + span - 1
+        begin, end = max(-first, 0), u.shape[axis] - max(-last, 0)
+        if begin >= end:
             return None  # no window leaves the padding
-        unread = extent + before + after - reach  # at the far side
-        cuts += [before, max(after - unread, 0)]
-        missing.append((0, max(unread - after, 0)))
-    spread = g.conv_transpose(u, weight, None, cuts, None, "custom", strides, dilations, groups)
-    return pad_with_zeros(g, spread, missing)
+        u = slice_axis(g, u, axis, begin, end - begin)
+        pad += [max(first, 0), max(last, 0)]
+    turned = _turned(g, weight, groups)
+    return g.conv(u, turned, None, (1, 1), "custom" if any(pad) else "valid", pad, dilations, groups)
 
 
-def _turned_weight(weight: Array, groups: int) -> Array:
+def _turned(g: Graph, weight: Value, groups: int) -> Value:
     """[Co, Ci/G, kH, kW] -> [Ci, Co/G, kH, kW], the taps in opposite order."""
-    grouped = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)  # [G, Ci/G, Co/G, kH, kW]
-    return np.flip(grouped.reshape(-1, *grouped.shape[2:]), (2, 3))
+    out_channels, in_channels, *taps = weight.shape
+    grouped = (groups, out_channels // groups, in_channels, *taps)  # [G, Co/G, Ci/G, kH, kW]
+    shape = (groups * in_channels, out_channels // groups, *taps)
+    if weight.data is not None:
+        swapped = weight.data.reshape(grouped).swapaxes(1, 2).reshape(shape)
+        return g.constant(np.flip(swapped, (2, 3)), dtype=weight.dtype)
+    if grouped[1:3] != (1, 1):
+        weight = reshaped(g, g.transpose(reshaped(g, weight, grouped), (0, 2, 1, 3, 4)), shape)
+    axes = [axis for axis in (2, 3) if weight.shape[axis] > 1]
+    return turn(g, weight, axes) if axes else weight
 
 
 def _grouped(graph: Graph, value: Value, axis: int, groups: int) -> Value:

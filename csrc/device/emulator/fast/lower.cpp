@@ -30,16 +30,22 @@ std::vector<float> constant_floats(const Constant &constant) {
   return values;
 }
 
-// Readers of a raw buffer that was rounded anyway read the rounded copy.
+// Readers of a raw buffer that was rounded before they run read the rounded copy. Those that come earlier do not: what
+// makes the copy may depend on them, or be merged with what does.
 void read_rounded_copies(Draft *draft, const std::vector<int> &rounded) {
+  std::vector<bool> made(rounded.size(), false);  // by raw buffer: its copy
   for (auto &unit : draft->units) {
     if (unit->kind != UnitKind::Lanes) continue;
     LaneUnit &lanes = static_cast<LaneUnit &>(*unit);
     for (LaneValue &value : lanes.values) {
-      if (value.origin != LaneValue::Origin::Load || !value.rounds || rounded[value.view.buffer] < 0) continue;
-      if (lanes.stores[0].view.buffer == rounded[value.view.buffer]) continue;  // this is what makes the copy
-      value.view.buffer = rounded[value.view.buffer];
-      value.rounds = false;
+      if (value.origin != LaneValue::Origin::Load || !value.rounds) continue;
+      const int raw = value.view.buffer;
+      if (made[raw]) {
+        value.view.buffer = rounded[raw];
+        value.rounds = false;
+      } else if (lanes.stores[0].view.buffer == rounded[raw]) {
+        made[raw] = true;
+      }
     }
   }
 }
