@@ -12,6 +12,7 @@ import pytest
 
 from anetrain import events
 from anetrain.device import Device
+from anetrain.errors import BudgetError, SurfaceError
 from anetrain.pipeline import Layer
 from anetrain.trainer import DeviceFailedError, DivergedError, StepResult, Trainer
 from tests.ane_abi import ROOT
@@ -274,6 +275,7 @@ def test_staging_that_fails_is_made_up_for(device: Device, monkeypatch: pytest.M
         trainer.step(first)
     mirror.step(first)
     assert snapshot(trainer) == snapshot(mirror)
+    assert trainer.state().values == mirror.state().values
     assert figures(trainer.step(second)) == figures(mirror.step(second))
 
 
@@ -304,17 +306,20 @@ for work in (trainer.step, trainer.step, trainer.evaluate):
 """
 
 
-def test_an_error_that_is_not_the_device_s_is_not_tried_again(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KeyError("broken"), SurfaceError("broken"), BudgetError("broken")])
+def test_an_error_that_no_replay_mends_is_not_tried_again(
+    device: Device, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     trainer = trainer_of(spec=SMALL, device=device)
     calls = []
 
     def fails(*_: object, **__: object) -> float:
         calls.append(1)
-        raise KeyError("broken")
+        raise error
 
     monkeypatch.setattr(trainer.pipeline, "micro_step", fails)
     trainer.pipeline.gradients["final_norm"][:] = 1.0
-    with pytest.raises(KeyError):
+    with pytest.raises(type(error), match="broken"):
         trainer.step(batches(3, spec=SMALL))
     assert len(calls) == 1
     assert not trainer.pipeline.gradients["final_norm"].any()

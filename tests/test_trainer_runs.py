@@ -165,6 +165,7 @@ def test_build_passes_on_what_it_is_given() -> None:
         clip=None,
         groups=[Group("final_norm", lr_factor=2.0)],
         loss_scale=2.0**5,
+        retries=9,
         layout="separate",
         precision="fp32",
     )
@@ -172,6 +173,7 @@ def test_build_passes_on_what_it_is_given() -> None:
     assert (trainer.pipeline.layout, trainer.accumulation, trainer.scaler.scale) == ("separate", 7, 32.0)
     assert (trainer.schedule(0), trainer.schedule(9)) == (2e-4, 1e-3)
     assert trainer.optimizer.clip is None
+    assert trainer.retries == 9
     assert trainer.optimizer.settings["final_norm"].lr_factor == 2.0
     assert trainer.optimizer.settings["layers.0.ffn.w1"].decay == 0.3
     np.testing.assert_array_equal(trainer.pipeline.weights["embedding"], Model(SPEC).initial(9)["embedding"])
@@ -278,12 +280,13 @@ def test_a_small_model_learns_256_tokens_by_heart() -> None:
     tokens = np.random.default_rng(0).integers(0, spec.vocab, 257)
     trainer = Trainer.build(emulator(), Model(spec), updates=200, lr=1e-2, weight_decay=0.0)
     windows = Windows(tokens, 1, spec.seq, vocab=spec.vocab)
-    before = trainer.evaluate(windows)
+    before, compiles = trainer.evaluate(windows), trainer.pipeline.device.counters().compiles
     assert (before.tokens, before.loss) == (256, pytest.approx(np.log(spec.vocab), rel=0.05))
     result = trainer.fit(cycle(list(windows)), 200, validation=windows)
     assert (result.updates, result.dropped) == (200, 0)
     assert result.validation is not None
     assert result.validation.loss < 0.05
+    assert trainer.pipeline.device.counters().compiles == compiles
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.002])

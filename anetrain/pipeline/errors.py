@@ -12,11 +12,11 @@ class PlanError(ValueError):
 class NonFiniteError(ArithmeticError):
     """A backward whose results are not finite. Gradients of parameters are as they were before it.
 
-    `values`: which ones, by name.
+    `where`: in which layer, or in what else. `values`: which ones, by name.
     """
 
     def __init__(self, where: str, values: Sequence[str]) -> None:
-        self.values = tuple(values)
+        self.where, self.values = where, tuple(values)
         super().__init__(
             f"{where}: not finite: {', '.join(values)}; nothing was added to the gradients. "
             "Drop this group of micro-steps and go on with half the loss scale"

@@ -14,14 +14,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import fields, replace
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol, TypeVar, runtime_checkable
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, TypeVar
 
 from anetrain import events
 from anetrain.account import Account
@@ -34,29 +31,22 @@ from anetrain.optim import AdamW, Group, Optimizer, OptimizerState
 from anetrain.pipeline import NonFiniteError, Pipeline
 from anetrain.scaler import FIRST, LossScaler
 from anetrain.schedule import Kind, Schedule
+from anetrain.trainer.arguments import (
+    Batches,
+    MicroBatch,
+    Pair,
+    Resumable,
+    check_run,
+    check_whole,
+    checked_progress,
+)
 from anetrain.trainer.diagnosis import diagnose
 from anetrain.trainer.errors import DeviceFailedError, DeviceLostError, DivergedError
 from anetrain.trainer.results import Evaluation, FitResult, StepResult, TrainerState
 
-Batches = Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """Data that can be told where to go on, such as a Sampler."""
-
-    def state(self) -> dict[str, Any]: ...
-    def load_state(self, state: dict[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True)
-class _MicroBatch:
-    ids: Array
-    targets: Array
-    tokens: int  # that count
 
 
 class Trainer:
@@ -75,8 +65,8 @@ class Trainer:
         listeners: Iterable[events.Listener] = (),
         retries: int = 3,
     ) -> None:
-        _check_whole("accumulation", accumulation, 1)
-        _check_whole("retries", retries, 0)
+        check_whole("accumulation", accumulation, 1)
+        check_whole("retries", retries, 0)
         self.pipeline, self.optimizer, self.schedule = pipeline, optimizer, schedule
         self.scaler = scaler or LossScaler()
         self.accumulation, self.retries = accumulation, retries
@@ -98,7 +88,7 @@ class Trainer:
         cls,
         device: Device,
         model: Model,
-        weights: dict[str, Array] | None = None,
+        weights: Mapping[str, Array] | None = None,
         *,
         updates: int,
         seed: int = 0,
@@ -113,6 +103,7 @@ class Trainer:
         loss_scale: float = FIRST,
         compaction: Compaction | None = None,
         listeners: Iterable[events.Listener] = (),
+        retries: int = 3,
         **options: Any,
     ) -> Trainer:
         """With a Pipeline, AdamW and a schedule over so many updates, the first twentieth of them warm-up unless said
@@ -129,7 +120,15 @@ class Trainer:
         seconds = time.perf_counter() - begin
         arrays = pipeline.model.parameters, pipeline.weights, pipeline.gradients
         optimizer = AdamW(*arrays, groups=groups, weight_decay=weight_decay, clip=clip)
-        trainer = cls(pipeline, optimizer, rates, scaler=scaler, accumulation=accumulation, listeners=listeners)
+        trainer = cls(
+            pipeline,
+            optimizer,
+            rates,
+            scaler=scaler,
+            accumulation=accumulation,
+            listeners=listeners,
+            retries=retries,
+        )
         found = device.counters()
         trainer.events.emit(events.Compile("model", pipeline.compiles, seconds, found.compiles, found.live_programs))
         return trainer
@@ -153,53 +152,37 @@ class Trainer:
             raise ValueError("a group without a batch; expected at least one pair (ids, targets)")
         return result
 
-    def _step(self, batches: Iterator[tuple[npt.ArrayLike, npt.ArrayLike]]) -> StepResult | None:
+    def _step(self, batches: Iterator[Pair]) -> StepResult | None:
         """None at the end of the data."""
         self._account.start()
         with self._account.part("data"):
-            group = [_micro_batch(ids, targets) for ids, targets in islice(batches, self.accumulation)]
+            group = [MicroBatch.copied(pair) for pair in islice(batches, self.accumulation)]
         if not group:
             return None
         tokens = sum(batch.tokens for batch in group)
         if not tokens:
             raise ValueError("no target of the group counts: all are -1. Leave out such batches")
-        scale, lr, first = self.scaler.scale, self.schedule(self.updates), self.micro_steps
-        loss = norm = math.nan
-        clipped, reason, replays = False, "", 0
+        result = StepResult(self.updates, self.schedule(self.updates), self.scaler.scale, len(group), tokens)
         try:
             self._stage()
             loss, replays = self._replayed(partial(self._accumulate, group, tokens))
-            norm, clipped = self._update(lr, tokens)
+            result = replace(result, loss=loss, replays=replays)
+            norm, clipped = self._update(group, result.lr, tokens)
+            result = replace(result, applied=True, update=self.updates, norm=norm, clipped=clipped)
         except NonFiniteError as error:
-            reason = str(error)
-            self._overflow(error)
+            result = replace(result, reason=self._drop(group, error))
         except FloatingPointError as error:
             raise DivergedError(f"update {self.updates + 1}: {error}. {self._diagnosis()}") from error
         except BaseException:
             self.pipeline.clear_gradients()
             raise
-        self.micro_steps = first + len(group)
         spent = self._account.stop()
-        if not reason:
-            update = self.updates, loss, lr, norm, clipped, len(group), tokens, scale, spent.seconds, spent.parts
-            self.events.emit(events.Update(*update))
-        return StepResult(
-            applied=not reason,
-            reason=reason,
-            update=self.updates,
-            loss=loss,
-            lr=lr,
-            norm=norm,
-            clipped=clipped,
-            loss_scale=scale,
-            micro_steps=len(group),
-            tokens=tokens,
-            replays=replays,
-            seconds=spent.seconds,
-            parts=spent.parts,
-        )
+        result = replace(result, seconds=spent.seconds, parts=spent.parts)
+        if result.applied:
+            self.events.emit(events.Update(**{item.name: getattr(result, item.name) for item in fields(events.Update)}))
+        return result
 
-    def _accumulate(self, group: list[_MicroBatch], tokens: int) -> float:
+    def _accumulate(self, group: list[MicroBatch], tokens: int) -> float:
         """The mean loss. Gradients are sums over tokens behind it."""
         total = 0.0
         for number, batch in enumerate(group, self.micro_steps + 1):
@@ -211,16 +194,17 @@ class Trainer:
             self._emit(events.Step(number, mean, batch.tokens, time.perf_counter() - begin))
         return total / tokens
 
-    def _update(self, lr: float, tokens: int) -> tuple[float, bool]:
+    def _update(self, group: list[MicroBatch], lr: float, tokens: int) -> tuple[float, bool]:
         with self._account.part("update"):
             largest = self.pipeline.largest_output
             self._is_staged = False
             stepped = self.optimizer.step(lr, count=tokens)
             if not stepped.finite:
                 self._is_staged = True
-                raise NonFiniteError("the update", [f"the norm of the gradients ({stepped.norm:g})"])
+                raise NonFiniteError("update", [f"the norm of the gradients ({stepped.norm:g})"])
             self.scaler.good(largest)
             self.tokens += tokens
+            self.micro_steps += len(group)
         self._stage()
         return stepped.norm, stepped.clipped
 
@@ -233,14 +217,17 @@ class Trainer:
 
     # ------------------------------------------------------------ what fails
 
-    def _overflow(self, error: NonFiniteError) -> None:
-        """The gradients are zero already. What the device put out at this scale says nothing about the next one."""
+    def _drop(self, group: list[MicroBatch], error: NonFiniteError) -> str:
+        """Why. The gradients are zero already; what the device put out at this scale says nothing about the next."""
+        reason = f"{error.where}: not finite: {', '.join(error.values)}"
         _ = self.pipeline.largest_output
         try:
             self.scaler.overflow(len(error.values))
         except FloatingPointError as floor:
-            raise DivergedError(f"{error}. {floor}. {self._diagnosis()}") from floor
-        self._emit(events.Overflow(self.updates, str(error), len(error.values), self.scaler.scale))
+            raise DivergedError(f"{reason}; {floor}. {self._diagnosis()}") from floor
+        self.micro_steps += len(group)
+        self._emit(events.Overflow(self.updates, reason, len(error.values), self.scaler.scale))
+        return reason
 
     def _replayed(self, work: Callable[[], Result]) -> tuple[Result, int]:
         """What the work gives, and how often it had to be done again."""
@@ -288,7 +275,7 @@ class Trainer:
 
         When it ends with an exception, data with a state goes back to the begin of the group that left no trace.
         """
-        _check_run(updates, validation, validate_every)
+        check_run(updates, validation, validate_every)
         batches, first, dropped = iter(data), self.updates, 0
         last: StepResult | None = None
         checked: Evaluation | None = None
@@ -308,9 +295,7 @@ class Trainer:
             checked = self.validate(validation)
         return FitResult(self.updates - first, dropped, last, checked)
 
-    def _step_or_rewind(
-        self, batches: Iterator[tuple[npt.ArrayLike, npt.ArrayLike]], data: Batches
-    ) -> StepResult | None:
+    def _step_or_rewind(self, batches: Iterator[Pair], data: Batches) -> StepResult | None:
         before = self.updates
         position = data.state() if isinstance(data, Resumable) else None
         try:
@@ -363,7 +348,7 @@ class Trainer:
             raise ValueError(f"state has {', '.join(sorted(state.values))}; expected {', '.join(sorted(expected))}")
         if (data is None) != (state.values["data"] is None):
             raise ValueError("one of the state and this call has data to go on with, and the other has not")
-        progress = _checked_progress(state.values["progress"])
+        progress = checked_progress(state.values["progress"])
         before = self.scaler.state(), data.state() if data else None
         try:
             self.scaler.load_state(state.values["scaler"])
@@ -378,39 +363,3 @@ class Trainer:
         self.micro_steps, self.tokens, self.best_loss = progress
         self.pipeline.clear_gradients()
         self._is_staged = False
-
-
-def _micro_batch(ids: npt.ArrayLike, targets: npt.ArrayLike) -> _MicroBatch:
-    """A copy: the group may have to be run again, and who gave these may use their memory again."""
-    copy = np.array(targets)
-    return _MicroBatch(np.array(ids), copy, int(np.count_nonzero(copy >= 0)))
-
-
-def _check_run(updates: int | None, validation: Batches | None, validate_every: int | None) -> None:
-    if updates is not None:
-        _check_whole("updates", updates, 1)
-    if validate_every is not None:
-        _check_whole("validate_every", validate_every, 1)
-        if validation is None:
-            raise ValueError("validate_every without validation: there is nothing to validate with")
-    if isinstance(validation, Iterator):
-        raise ValueError(
-            f"validation is a {type(validation).__name__}, which can be iterated only once, or has no end; "
-            "expected a list, or anetrain.data.Windows"
-        )
-
-
-def _checked_progress(progress: dict[str, Any]) -> tuple[int, int, float | None]:
-    if progress.keys() != {"micro_steps", "tokens", "best_loss"}:
-        raise ValueError(f"progress has {', '.join(progress)}; expected micro_steps, tokens, best_loss")
-    best = progress["best_loss"]
-    for name in ("micro_steps", "tokens"):
-        _check_whole(name, progress[name], 0)
-    if best is not None and not (isinstance(best, float) and math.isfinite(best)):
-        raise ValueError(f"best_loss is {best!r}; expected a finite number, or None")
-    return progress["micro_steps"], progress["tokens"], best
-
-
-def _check_whole(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}; expected a whole number, at least {least}")

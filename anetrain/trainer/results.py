@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,28 +13,28 @@ from anetrain.cpu._arrays import Floats
 class StepResult:
     """One accumulation group.
 
-    applied      False: the group was dropped, for `reason`; nothing but the loss scale has changed
     update       how many updates the weights have had
-    loss         the mean over the tokens that count; NaN where the group was dropped before its end
-    norm         of the gradient, before clipping; NaN likewise
     loss_scale   that of this group
+    applied      False: the group was dropped, for `reason`; nothing but the loss scale has changed
+    loss         the mean over the tokens that count; NaN where the group was dropped before its end
+    norm         of the gradient, before clipping; NaN where the group was dropped
     replays      how often the device failed and the group was run again
     parts        where the seconds went, by anetrain.account.PARTS
     """
 
-    applied: bool
-    reason: str
     update: int
-    loss: float
     lr: float
-    norm: float
-    clipped: bool
     loss_scale: float
     micro_steps: int
     tokens: int
-    replays: int
-    seconds: float
-    parts: dict[str, float]
+    applied: bool = False
+    reason: str = ""
+    loss: float = math.nan
+    norm: float = math.nan
+    clipped: bool = False
+    replays: int = 0
+    seconds: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
