@@ -181,6 +181,7 @@ CASES: dict[str, tuple[Callable[[], Sequence[Array]], float]] = {
 OTHERS = {
     "AdamWTensor",
     "GeluMode",
+    "HalfMoves",
     "Pairing",
     "blas_name",
     "cpu_features",

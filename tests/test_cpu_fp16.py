@@ -242,3 +242,32 @@ def test_thread_counts() -> None:
 def test_versions_say_what_they_are() -> None:
     assert cpu.fp16_version() in ("avx512", "f16c", "neon", "scalar")
     assert cpu.cpu_features()
+
+
+def test_many_blocks_at_once() -> None:
+    """Cut, transposed, strided, in pieces, beside each other: the bits of one conversion for each."""
+    rng = np.random.default_rng(3)
+    a, b = (rng.standard_normal(shape, np.float32) for shape in ((300, 200), (70, 500)))
+    blocks = [(a, 0, 256), (b.T, 300 * 256, 128), (a[::2, 5:9], 300 * 256 + 500 * 128 + 7, 4), (b[:0], 1, 500)]
+    target = np.full(150_000, 7.0, np.float16)
+    expected = target.copy()
+    for values, begin, stride in blocks:
+        rows, columns = values.shape
+        place = np.lib.stride_tricks.as_strided(expected[begin:], (rows, columns), (stride * 2, 2))
+        place[:] = values.astype(np.float16)
+    moves = cpu.HalfMoves(blocks)
+    moves(target)
+    np.testing.assert_array_equal(target, expected)
+    a *= 2.0  # the same blocks as they are later
+    moves(target)
+    np.testing.assert_array_equal(target[:200], a[0].astype(np.float16))
+
+
+def test_blocks_that_do_not_fit() -> None:
+    values = np.ones((4, 8), np.float32)
+    with pytest.raises(ValueError, match="4 x 8 at 0 with rows 7 apart overlaps itself"):
+        cpu.HalfMoves([(values, 0, 7)])
+    with pytest.raises(ValueError, match="target has 40 elements, expected a contiguous buffer of at least 41"):
+        cpu.HalfMoves([(values, 9, 8)])(np.zeros(40, np.float16))
+    with pytest.raises(TypeError, match="values has dtype float64"):
+        cpu.HalfMoves([(np.ones((2, 2)), 0, 2)])

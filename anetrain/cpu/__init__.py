@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from anetrain.cpu.activations import GeluMode, gelu, gelu_backward, silu, silu_backward
 from anetrain.cpu.adamw import AdamWTensor, adamw, sum_of_squares
-from anetrain.cpu.conversion import fp16_version, half_split_order, interleaved_order, to_float, to_half
+from anetrain.cpu.conversion import HalfMoves, fp16_version, half_split_order, interleaved_order, to_float, to_half
 from anetrain.cpu.embedding import embedding, embedding_scatter
 from anetrain.cpu.loss import cross_entropy
 from anetrain.cpu.machine import cpu_features, set_threads, threads
@@ -29,6 +29,7 @@ from anetrain.cpu.rows import add, row_dot, row_sum, scale
 __all__ = [
     "AdamWTensor",
     "GeluMode",
+    "HalfMoves",
     "Pairing",
     "adamw",
     "add",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,44 @@ def interleaved_order(rows: int, head_dim: int) -> Ids:
     order = np.empty(rows, np.int32)
     order[half_split_order(rows, head_dim)] = np.arange(rows, dtype=np.int32)
     return order
+
+
+class HalfMoves:
+    """Blocks of float32 arrays that go, as float16, to places of one buffer: described once, moved often, in pieces
+    that all threads share.
+
+    `blocks`: (values [R, T] of any strides, the place of the first element, the distance between rows there), places
+    in elements. The arrays are read when they are moved.
+    """
+
+    PIECE = 1 << 15  # elements
+
+    def __init__(self, blocks: Sequence[tuple[Floats, int, int]]) -> None:
+        self._sources = [values for values, _, _ in blocks]  # kept alive
+        pieces = []
+        self._end = 0
+        for values, begin, row_stride in blocks:
+            checked("values", values, np.float32)
+            rows, columns = values.shape
+            if begin < 0 or (row_stride < columns and rows > 1):
+                raise ValueError(f"a block {rows} x {columns} at {begin} with rows {row_stride} apart overlaps itself")
+            self._end = max(self._end, begin + (rows - 1) * row_stride + columns if values.size else 0)
+            step = max(1, self.PIECE // max(columns, 1))
+            for row in range(0, rows, step):
+                pieces.append((values[row : row + step], begin + row * row_stride, row_stride))
+        self._moves = ffi.new("AnecpuHalfMove[]", len(pieces))
+        for move, (values, begin, row_stride) in zip(self._moves, pieces, strict=True):
+            move.source = pointer(values)
+            move.source_row_stride, move.source_column_stride = element_strides(values)
+            move.target_begin, move.target_row_stride = begin, row_stride
+            move.rows, move.columns = values.shape
+
+    def __call__(self, target: Halves) -> None:
+        """Into a contiguous buffer."""
+        checked("target", target, np.float16)
+        if not target.flags.c_contiguous or not target.flags.writeable or target.size < self._end:
+            raise ValueError(f"target has {target.size} elements, expected a contiguous buffer of at least {self._end}")
+        lib.anecpu_halves_from_floats_many(self._moves, len(self._moves), pointer(target))
 
 
 def fp16_version() -> str:

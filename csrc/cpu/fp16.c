@@ -257,6 +257,23 @@ void anecpu_floats_from_halves_2d(const uint16_t *source, ptrdiff_t source_row_s
              .columns = columns});
 }
 
+typedef struct Moves {
+  const AnecpuHalfMove *moves;
+  uint16_t *target;
+} Moves;
+
+static void some_moves(void *context, size_t begin, size_t end) {
+  const Moves *all = context;
+  for (const AnecpuHalfMove *move = all->moves + begin; move < all->moves + end; ++move)
+    anecpu_halves_from_floats_2d(move->source, move->source_row_stride, move->source_column_stride,
+                                 all->target + move->target_begin, (ptrdiff_t)move->target_row_stride, 1, move->rows,
+                                 move->columns);
+}
+
+void anecpu_halves_from_floats_many(const AnecpuHalfMove *moves, size_t count, uint16_t *target) {
+  anecpu_parallel_for(count, 1, some_moves, &(Moves){moves, target});
+}
+
 static void run_rows(Job *job) {
   job->version = anecpu_fp16_version();
   anecpu_parallel_for(job->rows, kGrain / smaller(job->columns + 1, kGrain), rows_as_runs, job);

@@ -32,6 +32,17 @@ void anecpu_halves_from_floats_rows(const float *source, size_t source_stride, u
 void anecpu_floats_from_halves_rows(const uint16_t *source, size_t source_stride, float *target, size_t target_stride,
                                     const int32_t *target_rows, size_t rows, size_t columns);
 
+/* One block of floats that goes to a place of its own; strides and the place are in elements. */
+typedef struct AnecpuHalfMove {
+  const float *source;
+  ptrdiff_t source_row_stride, source_column_stride;
+  size_t target_begin, target_row_stride;
+  size_t rows, columns;
+} AnecpuHalfMove;
+
+/* Many blocks at once, each on one thread: for blocks that are small, or best cut into such. */
+void anecpu_halves_from_floats_many(const AnecpuHalfMove *moves, size_t count, uint16_t *target);
+
 /* For tests: "scalar", "f16c", "avx512", "neon". 0 when this CPU cannot. */
 int anecpu_fp16_select(const char *version);
 const char *anecpu_fp16_selected(void);
