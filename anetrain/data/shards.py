@@ -104,6 +104,8 @@ def open_tokens(
             f"{path}: made with the tokenizer {_short(info.tokenizer)}, expected {_short(tokenizer)}. Use the "
             "tokenizer that the data was prepared with, or prepare it again"
         )
+    if not info.count:
+        return np.empty(0, f"<u{info.id_bytes}")
     tokens: Tokens = np.memmap(path, f"<u{info.id_bytes}", "r", info.offset, (info.count,))
     check_ids(tokens, min(vocab, info.vocab or vocab), str(path))
     return tokens
