@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 from anetrain import device as devices  # noqa: E402
 from anetrain.model import PRESETS, Model  # noqa: E402
 from anetrain.pipeline import Pipeline  # noqa: E402
+from benchmarks.harness import THREADS  # noqa: E402
 from tests.transformers_models import their_gradients, their_model, their_step  # noqa: E402
 
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -93,6 +94,9 @@ def emulated_step(
 
 def transformers_step(model: Model) -> Step:
     """In float32, which is far better than the bounds here."""
+    import torch
+
+    torch.set_num_threads(THREADS)
     judge = their_model(model.spec, weights_of(model), "float32")
     started = time.perf_counter()
     _, loss = their_step(judge, model.spec, *ids_and_targets(model))

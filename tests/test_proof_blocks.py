@@ -35,8 +35,11 @@ CASES: dict[str, tuple[Any, Forward, dict[str, Any]]] = {
 @pytest.fixture(scope="module")
 def oracle() -> Any:
     need(importlib.util.find_spec("torch"), "torch is not installed")
+    import torch
+
     from tests import torch_blocks
 
+    torch.set_num_threads(1)  # blocks are tiny here
     return torch_blocks
 
 

@@ -48,6 +48,9 @@ def results(model: EmulatedModel, ids: np.ndarray, targets: np.ndarray) -> tuple
 def test_a_model(name: str, norms: Place, batch: int) -> None:
     for package in ("torch", "transformers"):
         need(importlib.util.find_spec(package), f"{package} is not installed")
+    import torch
+
+    torch.set_num_threads(1)  # models are tiny here
     s = replace(MODELS[name], batch=batch)
     ids, targets = random_tokens(s)
     options: dict[str, Any] = {"norms": norms}
