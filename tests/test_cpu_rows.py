@@ -1,4 +1,4 @@
-"""anetrain.cpu's add, scale, row_sum and row_dot against numpy in float64."""
+"""anetrain.cpu's add, scale, row_sum, row_dot and largest against numpy in float64."""
 
 from __future__ import annotations
 
@@ -96,9 +96,27 @@ def test_threads_do_not_matter(shape: tuple[int, int]) -> None:
     )])  # fmt: skip
 
 
+@pytest.mark.parametrize("size", [1, 3, 31, 64, 65, 1000, 70_001])
+def test_the_largest_magnitude_wherever_it_is(size: int) -> None:
+    x = floats(1, size)[0]
+    assert cpu.largest(x) == np.abs(x).max()
+    places = {0, 1, size // 2, size - 2, size - 1} & set(range(size))
+    for place in places:
+        for value in (-7e37, 1e38, np.inf, -np.inf, np.nan):
+            changed = x.copy()
+            changed[place] = value
+            np.testing.assert_equal(cpu.largest(changed), abs(np.float32(value)))
+            if size > 1:  # a NaN counts for more than infinity
+                changed[place - 1] = np.inf
+                np.testing.assert_equal(cpu.largest(changed), np.nan if np.isnan(value) else np.inf)
+    assert cpu.largest(np.zeros((3, 5), np.float32)) == 0.0
+    assert cpu.largest(np.full((2, size), -1e-42, np.float32)) == np.float32(1e-42)
+
+
 def test_empty() -> None:
     a, out = np.empty((6, 0), np.float32), floats(3)
     assert cpu.add(a, a).shape == (6, 0)
+    assert cpu.largest(a) == 0.0
     np.testing.assert_array_equal(cpu.row_sum(a, out.copy()), out)
     np.testing.assert_array_equal(cpu.row_dot(a, a, out.copy()), out)
     np.testing.assert_array_equal(cpu.row_sum(np.empty((0, 5), np.float32), out.copy()), out)
@@ -120,4 +138,6 @@ def test_mistakes() -> None:
     refused(lambda: cpu.row_sum(x.T, out), "out", "4 rows")
     refused(lambda: cpu.row_sum(floats(4, 6).T, out), "a", "rows must be contiguous")
     refused(lambda: cpu.row_dot(x, x[:, :3], out), "b", "(6, 3)", "(6, 4)")
+    refused(lambda: cpu.largest(x[:, 1:]), "array", "contiguous")
+    refused(lambda: cpu.largest(np.zeros(3)), "array", "float64", error=TypeError)  # type: ignore[arg-type]
     refused(lambda: cpu.row_sum(x, np.zeros(3)), "out", "float64", error=TypeError)  # type: ignore[arg-type]

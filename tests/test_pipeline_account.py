@@ -16,7 +16,6 @@ from anetrain.account import Account
 from anetrain.mil.types import Array
 from anetrain.model import PRESETS, Model
 from anetrain.pipeline import Pipeline
-from anetrain.pipeline import layer as layer_module
 from anetrain.pipeline.lane import Lane
 from tests.small_models import batch, model_of
 from tests.support import emulator
@@ -89,8 +88,6 @@ def test_what_is_slow_shows_in_its_part_alone(case: str, monkeypatch: pytest.Mon
         slow_requests(clock, monkeypatch)
     elif what in ("read", "write"):
         monkeypatch.setattr(device.Surface, what, clock.slow(getattr(device.Surface, what)))
-    elif what == "largest":
-        monkeypatch.setattr("anetrain.pipeline.layer.largest", clock.slow(layer_module.largest))
     elif what == "stage":
         monkeypatch.setattr("anetrain.pipeline.weights.Staging.stage", clock.slow(lambda self: None))
     elif hasattr(cpu, what):

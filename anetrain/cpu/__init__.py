@@ -24,7 +24,7 @@ from anetrain.cpu.machine import cpu_features, set_threads, threads
 from anetrain.cpu.norms import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from anetrain.cpu.products import blas_name, gemv, matmul
 from anetrain.cpu.rope import Pairing, rope, rope_tables
-from anetrain.cpu.rows import add, row_dot, row_sum, scale
+from anetrain.cpu.rows import add, largest, row_dot, row_sum, scale
 
 __all__ = [
     "AdamWTensor",
@@ -44,6 +44,7 @@ __all__ = [
     "gemv",
     "half_split_order",
     "interleaved_order",
+    "largest",
     "layer_norm",
     "layer_norm_backward",
     "matmul",

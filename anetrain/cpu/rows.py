@@ -1,4 +1,4 @@
-"""Sums of arrays and sums of rows: the residual stream, and gradients of biases and gains."""
+"""Sums of arrays and sums of rows: the residual stream, and gradients of biases and gains. And largest values."""
 
 from __future__ import annotations
 
@@ -45,6 +45,14 @@ def row_dot(a: Floats, b: Floats, out: Floats, alpha: float = 1.0) -> Floats:
     result = output(out, out.shape, np.float32, a, b)
     lib.anecpu_row_dot(rows, columns, *matrix("a", a), *matrix("b", b), alpha, pointer(result), len(result))
     return result
+
+
+def largest(array: Floats) -> float:
+    """The largest magnitude of a contiguous array: infinite or NaN if and only if an element is; 0 if it has none."""
+    checked("array", array, np.float32)
+    if not array.flags.c_contiguous:
+        raise ValueError(f"array has strides {array.strides} bytes; it must be contiguous")
+    return float(lib.anecpu_largest(array.size, pointer(array)))
 
 
 def _rows_of(name: str, array: Floats, out: Floats) -> tuple[int, int]:

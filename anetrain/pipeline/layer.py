@@ -20,6 +20,7 @@ from typing import Literal
 
 import numpy as np
 
+from anetrain import cpu
 from anetrain.account import PartName
 from anetrain.device import Request
 from anetrain.graph import Value
@@ -181,7 +182,7 @@ class Layer:
 
     def _look_at_received(self) -> None:
         """Activations among it, which weight gradients need, are not of the loss scale's making."""
-        sizes = {value: largest(self._values[value]) for value in self._received}
+        sizes = {value: cpu.largest(self._values[value]) for value in self._received}
         bad = [value.name for value, size in sizes.items() if not math.isfinite(size)]
         if bad:
             raise NonFiniteError(f"{self.name}: backward", bad)
@@ -347,11 +348,6 @@ class Layer:
 
 def stretches(phase: Phase, steps: Iterable[BoundStep]) -> list[Stretch]:
     return [Stretch(part, tuple(group)) for part, group in groupby(steps, lambda step: PART_OF[phase, step.kind])]
-
-
-def largest(array: Array) -> float:
-    """The largest magnitude, without a temporary array. A NaN makes both ends NaN."""
-    return max(-float(array.min()), float(array.max()))
 
 
 def _made(steps: Iterable[Step]) -> set[Value]:

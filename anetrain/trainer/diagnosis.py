@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from anetrain.cpu import largest
 from anetrain.mil.types import Array
 from anetrain.pipeline import Stack
-from anetrain.pipeline.layer import largest
 
 LARGEST_FP16 = 65_504.0
 

@@ -7,6 +7,7 @@
 #define ANETRAIN_KERNELS_H
 
 #include <cstddef>
+#include <cstdint>
 
 namespace ane::cpu {
 
@@ -73,6 +74,7 @@ struct Kernels {
   double (*sum)(const float *x, size_t count);
   double (*dot)(const float *x, const float *y, size_t count);
   double (*sum_of_squares)(const float *x, size_t count);
+  int32_t (*largest_bits)(const float *x, size_t count);  // of the largest magnitude; a NaN is larger than infinity
 
   // weight = keep weight - rate mean / (root + eps)
   void (*adamw)(const AdamW &constants, float rate, float keep, float *weight, float *gradient, float *mean,

@@ -1,5 +1,9 @@
-// Sums of arrays and of their rows.
+// Sums of arrays and of their rows, and largest values.
 #include "rows.h"
+
+#include <atomic>
+#include <bit>
+#include <cstdint>
 
 #include "kernels.h"
 #include "pieces.h"
@@ -49,4 +53,16 @@ void anecpu_row_dot(size_t rows, size_t columns, const float *x, size_t x_step, 
   const auto dot = kernels().dot;
   add_by_row(rows, columns, alpha, out, count,
              [&](size_t row) { return dot(x + row * x_step, y + row * y_step, columns); });
+}
+
+float anecpu_largest(size_t count, const float *x) {
+  const auto largest_bits = kernels().largest_bits;
+  std::atomic<int32_t> largest{0};
+  parallel_for(count, kElementsPerThread, [&](size_t begin, size_t end) {
+    const int32_t found = largest_bits(x + begin, end - begin);
+    int32_t known = largest.load(std::memory_order_relaxed);
+    while (known < found && !largest.compare_exchange_weak(known, found, std::memory_order_relaxed)) {
+    }
+  });
+  return std::bit_cast<float>(largest.load(std::memory_order_relaxed));
 }

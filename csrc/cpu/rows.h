@@ -1,4 +1,4 @@
-/* Sums of arrays and of their rows, rows x columns; steps are distances of rows in floats. */
+/* Sums of arrays and of their rows, rows x columns, and largest values; steps are distances of rows in floats. */
 #ifndef ANETRAIN_ROWS_H
 #define ANETRAIN_ROWS_H
 
@@ -22,6 +22,9 @@ void anecpu_row_sum(size_t rows, size_t columns, const float *x, size_t x_step, 
 /* The same of the products of two arrays. */
 void anecpu_row_dot(size_t rows, size_t columns, const float *x, size_t x_step, const float *y, size_t y_step,
                     float alpha, float *out, size_t count);
+
+/* The largest magnitude, 0 of no elements; a NaN when there is one, else infinity when there is one. */
+float anecpu_largest(size_t count, const float *x);
 
 #ifdef __cplusplus
 }

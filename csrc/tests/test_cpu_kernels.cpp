@@ -128,7 +128,8 @@ Results rows(const Inputs &in) {
   anecpu_row_sum(x.rows, x.columns, x.data(), x.step, 0.5f, sums.data(), sums.size());
   anecpu_row_dot(x.rows, x.columns, x.data(), x.step, dy.data(), dy.step, 0.5f, dots.data(), dots.size());
   anecpu_row_sum(x.rows, x.columns, x.data(), x.step, 0.5f, one.data(), 1);
-  return {sum.values, unscaled.values, scaled.values, sums, dots, one};
+  const Floats most = {anecpu_largest(x.values.size(), x.data()), anecpu_largest(x.columns, x.data())};
+  return {sum.values, unscaled.values, scaled.values, sums, dots, one, most};
 }
 
 float largest(const Floats &values) {
