@@ -105,7 +105,9 @@ def test_a_norm_that_is_not_finite_drops_the_group(device: Device, value: float)
     assert "norm" in result.reason
     assert math.isfinite(result.loss)
     assert snapshot(trainer) == before
+    staged = trainer.pipeline.traffic.staged_bytes  # when the pipeline was made, and after one update
     assert trainer.step(second).applied
+    assert trainer.pipeline.traffic.staged_bytes == staged + staged // 2
 
 
 def test_a_scale_that_is_too_large_is_found(device: Device) -> None:

@@ -109,6 +109,12 @@ def test_weights_are_staged_after_an_update_and_only_then() -> None:
     assert trainer.pipeline.traffic.staged_bytes == before == once + once // 2
 
 
+def test_gradients_of_before_are_dropped() -> None:
+    pipeline = pipeline_of()
+    pipeline.micro_step(*batches(1, seed=9)[0])
+    assert figures(trainer_of(pipeline).step(batches(3))) == figures(trainer_of().step(batches(3)))
+
+
 def test_a_group_is_copied() -> None:
     """Data that reuses its arrays gives the same as data that does not."""
     data = batches(3)

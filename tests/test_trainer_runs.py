@@ -223,6 +223,17 @@ def test_the_best_validation_is_known() -> None:
     assert trainer.best_loss == min(losses)
 
 
+def test_a_loss_that_is_not_finite_is_never_the_best() -> None:
+    heard: list[events.Event] = []
+    trainer = trainer_of(listeners=[heard.append])
+    trainer.pipeline.weights["final_norm"][3] = np.nan
+    assert np.isnan(trainer.validate(batches(1)).loss)
+    assert trainer.best_loss is None
+    trainer.pipeline.weights["final_norm"][3] = 1.0
+    assert trainer.validate(batches(1)).loss == trainer.best_loss
+    assert [event.best for event in heard if isinstance(event, events.Validation)] == [False, True]
+
+
 def test_evaluation_weighs_tokens_alike() -> None:
     trainer = trainer_of(fp32=True)
     held_out = batches(4)
