@@ -11,15 +11,27 @@ import pytest
 
 from anetrain import device
 from anetrain.autodiff import Derived, differentiate
-from anetrain.blocks import Block, LlamaBlock, Qwen3Block, build, qwen3_spec
+from anetrain.blocks import (
+    Attention,
+    Block,
+    Classifier,
+    GeluFFN,
+    LayerNorm,
+    LlamaBlock,
+    Qwen3Block,
+    build,
+    build_loss,
+    qwen3_spec,
+)
 from anetrain.device import Finding
-from anetrain.graph import Place
+from anetrain.graph import BlockGraph, Place
 from anetrain.lower import GRANULARITIES, LAYOUTS, Layout, check_plan, choose, lower
 from anetrain.lower.check import check_programs, checkable
 from anetrain.lower.plan import Granularity
 from anetrain.mil.text import Program
 from anetrain.pipeline import CompiledPlan
 from anetrain.spec import ModelSpec
+from tests.block_runs import spec
 from tests.support import emulator
 
 STORIES_110M = ModelSpec(dim=768, hidden=2048, layers=12, heads=12, kv_heads=12, head_dim=64, vocab=32_000, seq=256)
@@ -31,6 +43,11 @@ BLOCKS: dict[str, tuple[Block, ModelSpec]] = {
     "qwen3-0.6b": (Qwen3Block(), QWEN3_06B),
     "tiny llama": (LlamaBlock(), TINY_LLAMA),
     "tiny qwen3": (Qwen3Block(), TINY_QWEN3),
+}
+ODD = spec(seq=100, batch=3, qk_norm=True)
+OTHERS: dict[str, tuple[Block, ModelSpec]] = {
+    "all options": (LlamaBlock(Attention(window=9, qkv_bias=True, out_bias=True), GeluFFN()), ODD),
+    "layer norm": (LayerNorm(), ODD),
 }
 
 M1 = ("m1", "m1pro", "m1max", "m1ultra")
@@ -62,7 +79,7 @@ TABLE = (
 
 @cache
 def derived_block(name: str, norms: Place) -> Derived:
-    return differentiate(build(*BLOCKS[name], norms=norms))
+    return differentiate(build(*(BLOCKS | OTHERS)[name], norms=norms))
 
 
 @cache
@@ -122,6 +139,17 @@ def test_lower_rungs_under_every_profile(name: str, layout: Layout, granularity:
         assert rules == ({"width-slice-saturation"} if packed_there else set()), profile
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("norms", ["host", "device"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_blocks_under_every_profile(name: str, norms: Place, layout: Layout) -> None:
+    """The weights of the one with biases are more constants than M4 and M4 Max take in one program."""
+    for profile in alike():
+        refused = {finding.rule for _, finding in found_in(name, norms, layout, profile) if not finding.advice}
+        too_many = name == "all options" and layout == "baked" and profile in ("m4", "m4max")
+        assert refused == ({"blobfile-weights"} if too_many else set()), profile
+
+
 @pytest.mark.parametrize("name", ["stories110m", "qwen3-0.6b"])
 def test_where_the_old_dialect_is_needed(name: str) -> None:
     for profile in alike():
@@ -142,3 +170,24 @@ def test_four_dispatches_for_a_layer(name: str, profile: str) -> None:
     with choice.compiled:
         assert len(choice.compiled.programs) == len(choice.plan.programs) <= 4
         assert choice.explain() == "4 dispatches, fused"
+
+
+@pytest.mark.parametrize("norms", ["host", "device"])
+@pytest.mark.parametrize("s", [STORIES_110M, QWEN3_06B], ids=["stories110m", "qwen3-0.6b"])
+def test_every_profile_takes_a_classifier_in_chunks(s: ModelSpec, norms: Place) -> None:
+    """A program for each chunk, whatever the vocabulary; all of Qwen3's at once is more channels than a surface has."""
+    derived = differentiate(build_loss(Classifier("device"), s, norms=norms))
+    chunks = {dialect: checkable(lower(derived, granularity="stage", dialect=dialect)) for dialect in "AB"}
+    for profile in alike():
+        assert check_programs(chunks[dialect(profile)], profile) == [], profile
+    whole = {finding.rule for _, finding in check_plan(lower(derived), "m4")}
+    assert whole == ({"channel-limit"} if s is QWEN3_06B else set())
+
+
+def test_the_rope_of_earlier_trainers_is_what_a_chip_refuses() -> None:
+    """Were it ours, the checker would say so: reshape, slices and concat along the width."""
+    g = BlockGraph(spec())
+    x = g.reshape(g.linear(g.activation("x", 60), g.weights(Attention().weights(g.spec)).wq), (1, 6, 128, 2))
+    even, odd = (g.slice_by_size(x, (0, 0, 0, i), (1, 6, 128, 1)) for i in (0, 1))
+    g.output("y", g.to_host(g.concat((g.mul(odd, -1.0), even), axis=3)))
+    assert "width-rope" in {finding.rule for _, finding in check_plan(lower(differentiate(g)), "m3ultra")}
