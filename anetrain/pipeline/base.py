@@ -41,7 +41,7 @@ from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.pipeline.errors import PlanError
 from anetrain.pipeline.lane import Lane
-from anetrain.pipeline.layer import Traffic
+from anetrain.pipeline.layer import Layer, Traffic
 from anetrain.pipeline.programs import CompiledPlan
 from anetrain.pipeline.same import signature
 from anetrain.pipeline.stack import Part, Stack
@@ -146,11 +146,10 @@ class Pipeline:
     def stage(self) -> None:
         """The weights, as they are now, to the device. Programs with baked weights are compiled again."""
         for layer, (_, _, weights, _) in zip(self.stack.layers, self._parts, strict=True):
-            plan = layer.compiled.plan
-            if any(program.constants for program in plan.programs) and self._is_staged:
-                self._compiled.remove(layer.compiled)
-                layer.compiled.unload()
-                layer.load(self._compile(plan, weights, layer.compiled.name))
+            baked = any(program.constants for program in layer.compiled.plan.programs)
+            if baked and self._is_staged:
+                with self.account.part("restaging"):
+                    self._bake_anew(layer, weights)
             layer.stage()
         self._is_staged = True
 
@@ -232,6 +231,13 @@ class Pipeline:
         choice = choose(derived, self.device, compile, backward=self.trains, name=kind, **self._options)
         self.choices[label] = choice
         return choice.compiled
+
+    def _bake_anew(self, layer: Layer, weights: Mapping[str, Array]) -> None:
+        """The old programs go first: their places may be needed. Should compiling fail, this can be repeated."""
+        old = layer.compiled
+        old.unload()
+        layer.load(self._compile(old.plan, weights, old.name))
+        self._compiled.remove(old)
 
     def _compile(self, plan: Plan, weights: Mapping[str, Array], name: str) -> CompiledPlan:
         before = self.device.counters().compiles
