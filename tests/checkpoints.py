@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +62,14 @@ def check(checkpoint: Checkpoint, expected: State) -> None:
 def same_bits(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     assert found.tobytes() == expected.tobytes()
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """In memory where that is possible, for files that are written thousands of times."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 def names(folder: Path) -> list[str]:

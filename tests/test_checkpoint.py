@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def test_any_tensors_and_values_come_back(
     weights: dict[str, Any], arrays: dict[str, Any], values: dict[str, Any], shard_bytes: int
 ) -> None:
     state = small.state(3, weights=weights, arrays=arrays, values=values)
-    with tempfile.TemporaryDirectory() as folder:
+    with small.memory_folder() as folder:
         with Store(folder, shard_bytes=shard_bytes) as store:
             path = store.save(state).path
         checkpoint = load(path)
@@ -337,8 +336,14 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.close()
+    store.close()
     with pytest.raises(ValueError, match="closed"):
         store.save(small.state(1))
+
+
+def test_a_store_that_is_forgotten_locks_nobody_out(tmp_path: Path) -> None:
+    Store(tmp_path).save(small.state(1))
+    Store(tmp_path, step=1).close()
 
 
 # ---------------------------------------------------------------- durable

@@ -18,6 +18,7 @@ import secrets
 import shutil
 import socket
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -132,12 +133,12 @@ class Store:
         self.folder, self.keep = Path(folder), keep
         self.shard_bytes, self.buffer_bytes = shard_bytes, buffer_bytes
         self._saving: Saving | None = None
-        self._lock = _lock(self.folder)
+        self._unlock = weakref.finalize(self, os.close, _lock(self.folder))
         try:
             self._check_step(step)
             self._sweep()
         except BaseException:
-            os.close(self._lock)
+            self._unlock()
             raise
 
     def save(self, state: State) -> Saved:
@@ -148,6 +149,8 @@ class Store:
         """Returns at once, or when the save before this one is finished, whose error it raises unless `wait()` has.
 
         Call `release()` of the result before the arrays change, and `wait()` for its end."""
+        if not self._unlock.alive:
+            raise ValueError(f"the store of {self.folder} is closed")
         self._finish_saving()
         _check_state(state)
         self._check_step(state.step)
@@ -160,9 +163,7 @@ class Store:
         try:
             self._finish_saving()
         finally:
-            if self._lock >= 0:
-                os.close(self._lock)
-            self._lock = -1
+            self._unlock()
 
     def __enter__(self) -> Store:
         return self
@@ -173,8 +174,6 @@ class Store:
         self.close()
 
     def _finish_saving(self) -> None:
-        if self._lock < 0:
-            raise ValueError(f"the store of {self.folder} is closed")
         saving, self._saving = self._saving, None
         if saving is not None and not saving.was_reported:
             saving.wait()

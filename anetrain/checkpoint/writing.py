@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,6 @@ class Saving:
     ) -> None:
         """Both are called in the thread: `finish` when all tensors are written, `abandon` when that or `finish` itself
         has failed. It tidies up, and returns the error for `wait()` to raise."""
-        self._plan, self._folder, self._finish, self._abandon = plan, folder, finish, abandon
         self._buffer_bytes = buffer_bytes
         tensors = [array for arrays in plan.values() for array in arrays.values()]
         self._pieces: list[Bytes | None] = [piece for array in tensors for piece in _pieces(array)]
@@ -55,7 +55,8 @@ class Saving:
         self._outcome: Saved | BaseException | None = None
         self.was_reported = False
         """The outcome, by `wait()`."""
-        self._thread = threading.Thread(target=self._run, name="checkpoint")
+        work = partial(self._attempt, plan, folder, finish, abandon)  # nothing of it is kept longer than the thread
+        self._thread = threading.Thread(target=self._run, args=(work,), name="checkpoint")
         self._thread.start()
 
     @property
@@ -94,20 +95,31 @@ class Saving:
 
     # ---------------------------------------------------------------- in the thread
 
-    def _run(self) -> None:
-        outcome: Saved | BaseException
+    def _run(self, work: Callable[[], Saved | BaseException]) -> None:
         try:
-            outcome = self._finish({file: self._write_file(file) for file in self._plan})
-        except BaseException as error:
-            outcome = self._abandon(error)
+            outcome = work()
+        except BaseException as error:  # of tidying up
+            outcome = error
         with self._state:
             self._outcome = outcome
             self._pieces = [None] * len(self._pieces)
             self._state.notify_all()
 
-    def _write_file(self, name: str) -> dict[str, Stored]:
-        tensors, stored = self._plan[name], {}
-        with files.new_file(self._folder / name) as file:
+    def _attempt(
+        self,
+        plan: Plan,
+        folder: Path,
+        finish: Callable[[Files], Saved],
+        abandon: Callable[[BaseException], BaseException],
+    ) -> Saved | BaseException:
+        try:
+            return finish({name: self._write_file(folder / name, tensors) for name, tensors in plan.items()})
+        except BaseException as error:
+            return abandon(error)
+
+    def _write_file(self, path: Path, tensors: Mapping[str, Array]) -> dict[str, Stored]:
+        stored = {}
+        with files.new_file(path) as file:
             file.write(header({tensor: kind_of(array) for tensor, array in tensors.items()}))
             for tensor, array in tensors.items():
                 crc32 = 0
