@@ -78,6 +78,7 @@ def without_noise(found: Arrays, expected: Arrays, tolerance: float) -> tuple[Ar
 @pytest.mark.parametrize("norms", ["host", "device"])
 @pytest.mark.parametrize("case", CASES)
 def test_every_block_in_every_layout(oracle: Any, case: str, norms: Place, batch: int) -> None:
+    """fp32 in all layouts; fp16, too, for three sequences, and in one layout for a single one."""
     make, forward, changes = CASES[case]
     s = spec(batch=batch, **changes)
     expected: Arrays = {}
@@ -86,10 +87,12 @@ def test_every_block_in_every_layout(oracle: Any, case: str, norms: Place, batch
         run, found = found_of(make(), s, fp32=True, norms=norms, layout=layout)
         expected = expected or expected_of(oracle, forward, run)
         assert_near(*without_noise(found, expected, FP32), FP32, what=f"{layout}, fp32")
+        if batch == 1 and layout != "stacked":
+            continue
         _, found = found_of(make(), s, fp32=False, norms=norms, layout=layout, loss_scale=16.0)
         fp16[layout], wanted = without_noise(found, expected, FP16)
         assert_near(fp16[layout], wanted, FP16, what=f"{layout}, fp16")
-    for one, other in combinations(LAYOUTS, 2):
+    for one, other in combinations(fp16, 2):
         assert_near(fp16[one], fp16[other], BETWEEN_LAYOUTS, what=f"{one} and {other}")
 
 
