@@ -12,6 +12,7 @@ import pytest
 from anetrain import account, compaction, data, errors, events, optim, pipeline, scaler, schedule, trainer
 from anetrain.data import Sampler
 from anetrain.trainer import Trainer
+from tests.support import emulator
 
 PAGE = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
 PIECES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -25,8 +26,10 @@ def piece(beginning: str) -> str:
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
     """What the first example has made, on the emulator."""
-    made: dict[str, Any] = {"print": lambda *_: None}
-    exec(piece("import numpy").replace('open("auto")', 'open("emulator")'), made)
+    made: dict[str, Any] = {"print": lambda *_: None, "emulator": emulator}
+    example = piece("import numpy")
+    assert 'anetrain.device.open("auto")' in example
+    exec(example.replace('anetrain.device.open("auto")', "emulator()"), made)
     return made
 
 
