@@ -54,6 +54,14 @@ def test_published_shards_have_no_header(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_tokens(path, vocab=32_000, tokenizer=HASH), [1, 403, 31_999])
 
 
+def test_empty_shards(tmp_path: Path) -> None:
+    (tmp_path / "old.bin").touch()
+    for path in (tmp_path / "old.bin", write(tmp_path / "new.bin", [])):
+        assert open_tokens(path, vocab=5 if path.stem == "old" else 32_000, least=0).tolist() == []
+        with pytest.raises(DataError, match="0 tokens; at least 2"):
+            open_tokens(path, vocab=32_000)
+
+
 def test_ids_are_checked_at_both_ends_of_every_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anetrain.tokens.AT_ONCE", 4)
     path = tmp_path / "a.bin"
@@ -96,6 +104,10 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
         open_tokens(path, vocab=31_999)
     with pytest.raises(DataError, match="made with the tokenizer 000102030405, expected abababababab"):
         open_tokens(path, vocab=32_000, tokenizer="ab" * 32)
+    data = write(tmp_path / "c.bin", [1, 2], 100).read_bytes()
+    (tmp_path / "c.bin").write_bytes(data[:-2] + b"\x64\x00")
+    with pytest.raises(DataError, match="token 1 has the id 100; expected 0 to 99"):
+        open_tokens(tmp_path / "c.bin", vocab=32_000)
     with pytest.raises(DataError, match="100 tokens; at least 258 are needed"):
         open_tokens(path, vocab=32_000, least=258)
     with pytest.raises(DataError, match="there is no such file"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,16 @@ def test_joins_by_score_then_left_to_right() -> None:
     assert tokenizer.encode("ccab") == [space, c, cab]
     assert tokenizer.encode("aaa") == [space, aa, a]
     assert tokenizer.encode("b") == [space, b]
+    assert ScoredTokenizer([*pieces, (b"ab", 0.0)]).encode("ab") == [space, ab], "of two equal pieces the first"
+
+
+def test_pieces_over_several_words() -> None:
+    pieces = [(name, 0.0) for name in scored.NAMES]
+    pieces += [(text.encode(), score) for text, score in ((" a", -1), ("a b", -2), (" a b", -3), ("a ", -4))]
+    tokenizer = ScoredTokenizer(pieces)
+    assert tokenizer.encode("a") == [259]
+    assert tokenizer.encode("a ba") == [259, 3 + 32, 3 + ord("b"), 3 + ord("a")]
+    assert ScoredTokenizer([*pieces[:259], (b"a ", -1.0), (b"a b", -2.0)]).encode("a ba") == [35, 260, 3 + ord("a")]
 
 
 # ---------------------------------------------------------------- tokenizer.json
@@ -205,6 +217,15 @@ def test_json_is_that_of_the_library(byte_level: Path) -> None:
     for _ in range(1000):
         ids = choose.choices(range(ours.vocab), k=choose.randint(1, 12))
         assert ours.decode(ids) == theirs.decode(ids), ids
+
+
+def test_the_hash_is_of_content_not_of_layout(byte_level: Path, tmp_path: Path) -> None:
+    content = json.loads((byte_level / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(dict(reversed(content.items())), indent=1))
+    assert load(tmp_path).hash == load(byte_level).hash
+    content["added_tokens"].pop()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert load(tmp_path).hash != load(byte_level).hash
 
 
 def test_names_of_special_tokens_are_text_unless_asked_for(byte_level: Path) -> None:
@@ -358,6 +379,7 @@ def test_models_that_no_bin_can_express(tmp_path: Path, model: SentencePieceToke
         ({"normalization_rule_name": "nmt_nfkc"}, "normalises characters"),
         ({"remove_extra_whitespaces": True}, "removes spaces"),
         ({"add_dummy_prefix": False}, "one space before"),
+        ({"add_dummy_prefix": False, "remove_extra_whitespaces": True}, "removes spaces"),
         ({"treat_whitespace_as_suffix": True}, "one space before"),
         ({"bos_id": -1}, r"ids \(0, -1, 2\)"),
         ({"control_symbols": ["<pad>"], "pad_id": 3}, "bytes"),
@@ -374,6 +396,19 @@ def test_models_that_no_bin_can_express(tmp_path: Path, model: SentencePieceToke
             ids = other.encode(text)
             assert ids == theirs.encode(text)
             assert other.decode(ids) == theirs.decode(ids), (change, text)
+        choose = random.Random(3)
+        for _ in range(300):
+            spaces = [theirs.piece_to_id("\u2581")] * choose.randint(0, 3)
+            ids = [1][: choose.randint(0, 1)] * (other.bos == 1) + spaces + choose.choices(range(other.vocab), k=3)
+            assert other.decode(ids) == theirs.decode(ids), (change, ids)
+
+
+def test_libraries_are_imported_when_they_are_needed() -> None:
+    code = (
+        "import anetrain.data.prepare, anetrain.data.tokenizers as t, sys; t.builtin_tokenizer(); print(*sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert not {"sentencepiece", "tokenizers", "transformers"} & set(found.stdout.split())
 
 
 def test_training_is_repeatable_and_refuses(tmp_path: Path, model: SentencePieceTokenizer) -> None:

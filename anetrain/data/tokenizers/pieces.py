@@ -17,8 +17,8 @@ class PieceTable:
     values: Sequence[str | bytes | None]
     unknown: int
     """Is shown as U+2047 between spaces."""
-    strips_space: bool
-    """The first piece of a text loses one space in front, which encoding has put there."""
+    strips: int
+    """Spaces at the begin of a text that are not its own: 1 where encoding puts one there, or any number."""
 
 
 class PieceStream(Stream):
@@ -27,23 +27,23 @@ class PieceStream(Stream):
     def __init__(self, tokenizer: Tokenizer, table: PieceTable) -> None:
         self._tokenizer, self._table = tokenizer, table
         self._bytes = b""
-        self._at_start = table.strips_space
+        self._to_strip = table.strips
 
     def push(self, token: int) -> str:
         value = self._table.values[self._tokenizer._checked(token)]
         if isinstance(value, bytes):
             self._bytes += value
             text, self._bytes = characters(self._bytes)
-            self._at_start = False
+            self._to_strip = 0
             return text
         before = self.finish()
         if value is None:
             return before
-        if token != self._table.unknown and self._at_start and value.startswith(" "):
+        if self._to_strip and token != self._table.unknown and value.startswith(" "):
             value = value[1:]
-            self._at_start = False
+            self._to_strip -= 1
         if value:
-            self._at_start = False
+            self._to_strip = 0
         return before + value
 
     def finish(self) -> str:

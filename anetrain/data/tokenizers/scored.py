@@ -48,7 +48,7 @@ class ScoredTokenizer(Tokenizer):
         self._ids = {text: FIRST_TEXT + at for at, text in reversed(list(enumerate(texts)))}
         self._scores = [score for _, score in pieces]
         values = [UNKNOWN, None, None, *(bytes([byte]) for byte in range(256)), *texts]
-        self._table = PieceTable(values, UNKNOWN_ID, strips_space=True)
+        self._table = PieceTable(values, UNKNOWN_ID, strips=1)
         inner_space = any(" " in text.lstrip(" ") for text in texts)
         self._words = re.compile(r".+" if inner_space else r" *[^ ]+| +", re.DOTALL)
         self._word_ids = lru_cache(1 << 16)(self._join)

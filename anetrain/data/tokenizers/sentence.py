@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -40,7 +41,7 @@ class SentencePieceTokenizer(Tokenizer):
         exact = self._settings.obstacle(self._model) is None
         self.hash = hashlib.sha256(scored.to_bin(self.bin_pieces()) if exact else data).hexdigest()
         values = [self._value(token) for token in range(self.vocab)]
-        self._table = PieceTable(values, self._model.unk_id(), self._settings.strips_space)
+        self._table = PieceTable(values, self._model.unk_id(), self._settings.strips)
 
     def pieces(self, text: str, *, special: bool) -> list[int]:
         ids: list[int] = self._model.encode(text)
@@ -78,8 +79,8 @@ class _Settings:
         self.dummy_prefix, self.removes_spaces, self.escapes = (bool(normalizer.get(at, 1)) for at in (3, 4, 5))
 
     @property
-    def strips_space(self) -> bool:
-        return self.dummy_prefix or self.removes_spaces
+    def strips(self) -> int:
+        return sys.maxsize if self.removes_spaces else int(self.dummy_prefix)
 
     def obstacle(self, model: Any) -> str | None:
         """Why a tokenizer.bin would not do the same; None where it would."""
