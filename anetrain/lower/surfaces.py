@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from anetrain.graph import Node, Value, on_device
+from anetrain.graph import Value, on_device
 from anetrain.lower.cut import Cut, Segment, is_op, is_sent, is_weight
 from anetrain.lower.plan import Layout, Region, SurfaceSpec, WeightPlace
 from anetrain.lower.taps import makers, recompute
@@ -46,6 +46,9 @@ class _Assignment:
         self.tokens = self.graph.spec.tokens
         self.result = Surfaces()
         self.replaced: set[Value] = set()  # forward values whose place a gradient takes
+        self.received_late = self._received(late=True)
+        self.readers: dict[Value, list[Segment]] = {}  # of what programs do not compute themselves
+        self._recompute()
         self._find_outputs()
         for number, segment in enumerate(cut.segments):
             self._place_weights(number, segment)
@@ -55,45 +58,38 @@ class _Assignment:
 
     # ------------------------------------------------------------ what crosses
 
-    def _find_outputs(self) -> None:
+    def _recompute(self) -> None:
+        """Enters into programs of backward what they have to run again, for themselves or for weight gradients."""
         for segment in self.cut.segments:
             if segment.late:
                 wanted = [v for v in segment.operands() if on_device(v) and v not in self.cut.late]
                 recompute(self.cut, self.saved, segment, [v for v in wanted if not is_weight(v)])
-        for value in self._received_late():
+        for value in self.received_late:
             if value not in self.saved:
                 segment = self._where_recomputed(value)
                 recompute(self.cut, self.saved, segment, [value])
                 segment.outputs.append(value)
+
+    def _find_outputs(self) -> None:
+        """What a program computes and others read, or the host; not what backward computes again of forward."""
         for segment in self.cut.segments:
-            made = [output for node in segment.nodes for output in node.outputs]
-            segment.outputs += [value for value in made if self._leaves(value, segment)]
+            for value in segment.operands():
+                self.readers.setdefault(value, []).append(segment)
+        received = {False: set(self._received(late=False)), True: set(self._received())}
+        for segment in self.cut.segments:
+            for value in (output for node in segment.nodes for output in node.outputs):
+                is_read = any(reader is not segment for reader in self.readers.get(value, ()))
+                if value in self.saved or is_read or value in received[segment.late]:
+                    segment.outputs.append(value)
 
-    def _leaves(self, value: Value, own: Segment) -> bool:
-        """Is a value of a segment read outside of it? A forward value that backward computes again is not."""
-        if value in self.saved:
-            return True
-        if any(segment is not own and value in segment.operands() for segment in self.cut.segments):
-            return True
-        return any(
-            is_op(node, "to_host") and value in node.operands and (own.late or self._forward(node))
-            for node in self.graph.nodes
-        )
-
-    def _forward(self, node: Node) -> bool:
-        return node in self.cut.derived.forward_nodes
-
-    def _received_late(self) -> list[Value]:
-        """Forward values that the host reads for weight gradients."""
-        return list(
-            dict.fromkeys(
-                value
-                for node in self.graph.nodes
-                if is_op(node, "to_host") and not self._forward(node)
-                for value in node.operands
-                if value not in self.cut.late
-            )
-        )
+    def _received(self, late: bool | None = None) -> list[Value]:
+        """Values that the host takes: late, those of forward for weight gradients; not late, in forward; None: all."""
+        found: dict[Value, None] = {}
+        for node in self.graph.nodes:
+            if not is_op(node, "to_host") or (late is not None and late is (node in self.cut.derived.forward_nodes)):
+                continue
+            found.update(dict.fromkeys(v for v in node.operands if not late or v not in self.cut.late))
+        return list(found)
 
     def _where_recomputed(self, value: Value) -> Segment:
         """The backward program that does most of the work for it, and reads most of what it takes, anyway."""
@@ -141,7 +137,7 @@ class _Assignment:
             value = node.outputs[0]
             if not is_op(node, "to_device") or value in self.result.region_of:
                 continue
-            readers = [segment for segment in self.cut.segments if value in segment.operands()]
+            readers = self.readers.get(value, [])
             if not readers or self._take_place(value, readers):
                 continue
             alone = [value] if self.layout == "separate" else []
@@ -175,9 +171,7 @@ class _Assignment:
         """No program of backward reads it, nor does the host then."""
         if value in self.cut.late or value in self.saved or value in self.replaced:
             return False
-        return value not in self._received_late() and not any(
-            value in segment.operands() for segment in self.cut.segments if segment.late
-        )
+        return value not in self.received_late and not any(reader.late for reader in self.readers.get(value, ()))
 
     def _new_surface(self, name: str, values: list[Value]) -> None:
         rows = sum(border(value, self.tokens)[0] for value in values)
