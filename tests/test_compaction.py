@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anetrain.blocks import Classifier
+from anetrain.blocks import Classifier, LlamaBlock
 from anetrain.compaction import Compaction, CompactPipeline
 from anetrain.data import Sampler, Windows
 from anetrain.device import Device
@@ -99,6 +99,8 @@ def test_all_pieces_of_the_data_count(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_ids_that_have_no_row(ids: list[int], says: str) -> None:
     refused(lambda: Compaction(ACTIVE, 37).rows(ids), says)
+    if min(ids) < 0 or max(ids) >= 37:
+        refused(lambda: Compaction(np.arange(37), 37).rows(ids), says.partition(" (")[0])
 
 
 def test_targets_that_have_no_row() -> None:
@@ -114,6 +116,15 @@ def test_compactions_that_cannot_be() -> None:
     refused(lambda: Compaction(np.array([2, 2]), 37), "each once")
     refused(lambda: Compaction(np.zeros(0, np.int64), 37), "at least one id")
     refused(lambda: Compaction(ACTIVE, 37).model(Model(replace(TIED, vocab=38))), "is 38", "37")
+
+
+def test_the_compact_model_is_the_full_one_but_for_the_vocabulary() -> None:
+    classifier, blocks = Classifier("device", chunk_rows=4), [LlamaBlock(), LlamaBlock()]
+    full = Model(SPEC, blocks, classifier=classifier, causal=False)
+    compact = Compaction(ACTIVE, SPEC.vocab).model(full)
+    assert compact.spec == replace(full.spec, vocab=len(ACTIVE))
+    assert compact.layers == blocks
+    assert (compact.embedding, compact.classifier, compact.causal) == (full.embedding, classifier, False)
 
 
 # ---------------------------------------------------------------- arrays
