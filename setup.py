@@ -32,6 +32,7 @@ def build_library(compiler: Compiler, package: Path) -> None:
         shared = ["-dynamiclib", "-Wl,-install_name,@rpath/" + LIBRARY]
     else:
         assert compiler.openblas is not None
+        (folder / compiler.openblas.name).unlink(missing_ok=True)  # processes that run on it keep the old file
         shutil.copy2(compiler.openblas, folder / compiler.openblas.name)
         shared = ["-shared", "-Wl,-soname," + LIBRARY, "-Wl,-rpath,$ORIGIN", "-Wl,--no-undefined"]
         shared += [f"-L{folder}", "-lscipy_openblas"]
