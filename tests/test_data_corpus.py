@@ -8,15 +8,17 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from anetrain.data import corpus
+from anetrain.data.builtin import FIRST_HELD_OUT, builtin_tokens
 from anetrain.data.corpus import VERSION, stories, story
 from anetrain.data.corpus.tables import tables
+from anetrain.data.shards import document_starts
 from anetrain.data.tokenizers import builtin_tokenizer
 from tests.test_data_tokenizers import fuzz
 
@@ -112,6 +114,20 @@ def test_every_text_comes_back() -> None:
         ids = tokenizer.encode(text, bos=True, eos=True)
         assert tokenizer.decode(ids) == text
         assert max(ids) < tokenizer.vocab == 2048
+
+
+def test_tokens_of_the_stories() -> None:
+    heard: list[tuple[int, int]] = []
+    train, validation = builtin_tokens(300, 20, progress=lambda *at: heard.append(at))
+    assert heard == [(250, 320), (320, 320)]
+    tokenizer = builtin_tokenizer()
+    for tokens, begin, count in ((train, 0, 300), (validation, FIRST_HELD_OUT, 20)):
+        starts = [*document_starts(tokens, tokenizer.document_start), len(tokens)]
+        assert tokens.dtype == np.uint16
+        assert [tokenizer.decode(tokens[at:end]) for at, end in pairwise(starts)] == [*stories(begin, begin + count)]
+    for sizes in ((0, 1), (1, 0), (2**32 + 1, 1)):
+        with pytest.raises(ValueError, match="stories; expected 1 to"):
+            builtin_tokens(*sizes)
 
 
 def test_words_of_stories_are_mostly_one_piece() -> None:

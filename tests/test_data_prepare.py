@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -200,3 +201,18 @@ def test_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(code, names)
     assert read_info(tmp_path / "tokens" / "train.bin").count > 50_000
+
+
+def test_parts_are_named_for_all_that_decides(tmp_path: Path) -> None:
+    source, other = tmp_path / "a.txt", tmp_path / "b" / "a.txt"
+    other.parent.mkdir()
+    for path in (source, other):
+        path.write_text("text")
+        os.utime(path, (1, 1))
+    builtin = builtin_tokenizer()
+    another = scored.ScoredTokenizer([*builtin.bin_pieces()[:-1], (b"zzz", -9.0)])
+    names = {module._parts(tmp_path, source, builtin, 0.1), module._parts(tmp_path, other, builtin, 0.1)}
+    names |= {module._parts(tmp_path, source, another, 0.1), module._parts(tmp_path, source, builtin, 0.2)}
+    os.utime(source, (2, 2))
+    names |= {module._parts(tmp_path, source, builtin, 0.1), module._parts(tmp_path, source, builtin, 0.1)}
+    assert len(names) == 5
