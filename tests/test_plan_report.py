@@ -10,6 +10,7 @@ import pytest
 
 from anetrain.autodiff import Derived, differentiate
 from anetrain.blocks import LlamaBlock, Qwen3Block, build, qwen3_spec
+from anetrain.device import Finding
 from anetrain.graph.builder import Precision
 from anetrain.lower import GRANULARITIES, LAYOUTS, Layout, describe, lower, plan_report
 from anetrain.lower.plan import Dispatch, Granularity
@@ -161,6 +162,13 @@ def test_what_a_chip_takes_with_other_numbers() -> None:
     assert noted["rule"] == "width-slice-saturation"
     assert noted["programs"] == ["forward 0", "forward 1", "backward 2", "backward 3"]
     assert "takes it; rule width-slice-saturation (forward 0, " in describe(plan, ("m1",))
+
+
+def test_what_is_wrong_for_every_chip_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Finding("m4", "", "compile", False, "", "", "", "line 3: nothing to run", "", "", 3, 1)
+    monkeypatch.setattr("anetrain.lower.describe.check_programs", lambda *_: [("forward 0", found)])
+    verdict = describe(lower(derived_block("llama")), ("m4",)).splitlines()[-1]
+    assert verdict == "m4          refused: (forward 0) line 3: nothing to run"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -120,7 +120,8 @@ def _checked(programs: list[tuple[str, Program]], profile: str) -> dict[str, lis
     by_rule: dict[tuple[str, str], dict[str, Any]] = {}
     for label, found in check_programs(programs, profile):
         kind = "noted" if found.advice else "refused"
-        first = {"rule": found.rule, "subject": found.subject, "value": found.value, "limit": found.limit}
+        names = ("rule", "subject", "value", "limit", "detail")
+        first = {name: getattr(found, name) for name in names}
         labels = by_rule.setdefault((kind, found.rule), {**first, "programs": []})["programs"]
         if label not in labels:
             labels.append(label)
@@ -175,6 +176,8 @@ def _verdict(checked: dict[str, list[dict[str, Any]]]) -> str:
 
 def _broken(entry: dict[str, Any]) -> str:
     where = ", ".join(entry["programs"])
+    if not entry["rule"]:  # wrong for every profile
+        return f"({where}) {entry['detail']}"
     return f"rule {entry['rule']} ({where}): {entry['subject']}: {entry['value']}, expected {entry['limit']}"
 
 
