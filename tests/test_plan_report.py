@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from functools import cache
 
@@ -166,7 +167,8 @@ def test_what_a_chip_takes_with_other_numbers() -> None:
 
 def test_what_is_wrong_for_every_chip_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Finding("m4", "", "compile", False, "", "", "", "line 3: nothing to run", "", "", 3, 1)
-    monkeypatch.setattr("anetrain.lower.describe.check_programs", lambda *_: [("forward 0", found)])
+    module = importlib.import_module("anetrain.lower.describe")  # the package has a function of that name
+    monkeypatch.setattr(module, "check_programs", lambda *_: [("forward 0", found)])
     verdict = describe(lower(derived_block("llama")), ("m4",)).splitlines()[-1]
     assert verdict == "m4          refused: (forward 0) line 3: nothing to run"
 
