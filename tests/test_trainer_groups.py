@@ -98,15 +98,24 @@ def test_the_device_sees_each_update() -> None:
     assert trainer.pipeline.evaluate(ids, targets) == fresh.evaluate(ids, targets)
 
 
+def test_the_device_sees_weights_that_were_loaded_before_the_first_step() -> None:
+    trainer, mirror = trainer_of(), trainer_of()
+    trainer.pipeline.weights["layers.1.ffn.w1"] *= 0.5
+    mirror.pipeline.weights["layers.1.ffn.w1"] *= 0.5
+    mirror.pipeline.stage()
+    assert trainer.evaluate(batches(1)) == mirror.evaluate(batches(1))
+    assert figures(trainer.step(batches(3))) == figures(mirror.step(batches(3)))
+
+
 def test_weights_are_staged_after_an_update_and_only_then() -> None:
     trainer = trainer_of()
     trainer.step(batches(3))
-    once = trainer.pipeline.traffic.staged_bytes
+    thrice = trainer.pipeline.traffic.staged_bytes  # when it was made, before the first step, after the update
     trainer.step(batches(3))
     before = trainer.pipeline.traffic.staged_bytes
     trainer.evaluate(batches(2))
     trainer.pipeline.micro_step(*batches(1)[0])
-    assert trainer.pipeline.traffic.staged_bytes == before == once + once // 2
+    assert trainer.pipeline.traffic.staged_bytes == before == thrice + thrice // 3
 
 
 def test_gradients_of_before_are_dropped() -> None:

@@ -54,6 +54,7 @@ class Clock:
 def test_what_takes_longer_moves_its_part_alone(part: str, times: int) -> None:
     clock = Clock()
     trainer = trainer_of(pipeline_of(account=Account(clock)))
+    trainer.evaluate(batches(1))  # stages
     pipeline, data = trainer.pipeline, iter(batches(3))
     layer = pipeline.stack.layers[1]
     if part == "data":

@@ -80,7 +80,7 @@ class Trainer:
         self.best_loss: float | None = None
         """Of all validations."""
         self._account: Account = pipeline.account
-        self._is_staged = True
+        self._is_staged = False  # weights may have been loaded into the pipeline since it was made
         pipeline.clear_gradients()
 
     @classmethod
