@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 import subprocess
@@ -74,6 +75,11 @@ def exported(model: SentencePieceTokenizer, tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("bin") / "tokenizer.bin"
     scored.write(path, model.bin_pieces())
     return scored.read(path)
+
+
+def oracle(name: str) -> Any:
+    need(importlib.util.find_spec(name), name)
+    return importlib.import_module(name)
 
 
 def library(model: SentencePieceTokenizer) -> Any:
@@ -175,7 +181,7 @@ def test_pieces_over_several_words() -> None:
 @pytest.fixture(scope="session")
 def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer.json built as Qwen's: NFC, its pattern, byte-level BPE, special tokens; and its configuration."""
-    tokenizers = pytest.importorskip("tokenizers")
+    import tokenizers
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = tokenizers.Tokenizer(models.BPE())
@@ -283,7 +289,7 @@ TALKS = [
 @pytest.mark.parametrize("thinking", [True, False])
 def test_chat_is_the_published_template(talk: list[tuple[str, str]], thinking: bool) -> None:
     """Rendered by jinja2 as transformers does: the part of Qwen3's template without tools."""
-    jinja2 = pytest.importorskip("jinja2")
+    jinja2 = oracle("jinja2")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
     template = (ROOT / "tests" / "golden" / "qwen3_chat.jinja").read_text()
     messages = [{"role": role, "content": content} for role, content in talk]
@@ -428,11 +434,7 @@ def test_training_is_repeatable_and_refuses(tmp_path: Path, model: SentencePiece
 
 
 def test_transformers_reads_the_same_json(byte_level: Path) -> None:
-    try:
-        import transformers
-    except ImportError:
-        transformers = None
-    need(transformers, "transformers")
+    transformers = oracle("transformers")
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(byte_level / "tokenizer.json"))
     theirs.chat_template = (ROOT / "tests" / "golden" / "qwen3_chat.jinja").read_text()
     ours: Tokenizer = load(byte_level)
