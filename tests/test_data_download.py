@@ -17,6 +17,7 @@ import pytest
 from anetrain.data import download as module
 from anetrain.data.download import LLAMA2_TOKENIZER, TINY_STORIES, Source, download, extract
 from anetrain.data.errors import DataError
+from tests.support import need
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -188,6 +189,14 @@ def test_errors_of_server_and_network(server: Server, tmp_path: Path) -> None:
         download(server.source(), tmp_path, attempts=3, **FAST)
     with pytest.raises(DataError, match=r"refused, 2 times\. Is there a network"):
         download(Source("http://127.0.0.1:9/file.bin"), tmp_path, attempts=2, **FAST)
+
+
+def test_a_full_disk(server: Server, tmp_path: Path) -> None:
+    need(Path("/dev/full").exists(), "/dev/full")
+    (tmp_path / "file.bin.part").symlink_to("/dev/full")
+    with pytest.raises(DataError, match=r"file\.bin\.part: No space left on device; make room"):
+        download(server.source(), tmp_path, **FAST)
+    assert len(server.requests) == 1
 
 
 def archive(path: Path, files: dict[str, bytes]) -> Path:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from anetrain.data import prepare as module
 from anetrain.data.corpus import story
 from anetrain.data.errors import DataError
 from anetrain.data.prepare import documents, held_out, prepare
-from anetrain.data.shards import document_starts, open_tokens, read_info
+from anetrain.data.shards import document_starts, join, open_tokens, read_info
 from anetrain.data.tokenizers import builtin_tokenizer, scored
 
 TEXTS = [story(number) for number in range(60)]
@@ -113,11 +114,35 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):
         prepare(sources, tmp_path / "out", tokenizer=None, fraction=0.2)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["parts"]
-    assert all(path.name.startswith("a-") for path in (tmp_path / "out" / "parts").iterdir())
+    names = [path.name for path in (tmp_path / "out" / "parts").iterdir()]
+    assert all(name.startswith("a-") for name in names)
+    (tmp_path / "out" / "parts" / f".{names[0]}.12ab.tmp").write_text("of a run that was killed")
     done = prepare(sources, tmp_path / "out", tokenizer=None, fraction=0.2)
     assert read == ["a.txt", "b.txt", "b.txt", "c.txt"]
     assert done.train.read_bytes() == straight.train.read_bytes()
     assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_a_run_that_was_interrupted_between_its_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_txt(tmp_path / "a.txt", TEXTS)
+    straight = prepare([source], tmp_path / "straight", tokenizer=None, fraction=0.2)
+
+    def once(*args: Any, **settings: Any) -> int:
+        monkeypatch.setattr(module, "join", failing)
+        return join(*args, **settings)
+
+    def failing(*_: Any, **__: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "join", once)
+    with pytest.raises(KeyboardInterrupt):
+        prepare([source], tmp_path / "out", tokenizer=None, fraction=0.2)
+    assert (tmp_path / "out" / "train.bin").exists()
+    monkeypatch.setattr(module, "join", join)
+    done = prepare([source], tmp_path / "out", tokenizer=None, fraction=0.2)
+    assert done.train.read_bytes() == straight.train.read_bytes()
+    assert done.validation is not None
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["train.bin", "validation.bin"]
 
 
 def test_parts_of_another_run_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,14 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert open_tokens(path, vocab=32_000, least=1).tolist() == [4]
 
 
+def test_a_failure_at_the_end_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = [bytes(64)]
+    monkeypatch.setattr(ShardWriter, "_header", lambda _: headers.pop())
+    with pytest.raises(IndexError):
+        write(tmp_path / "a.bin", [1])
+    assert not list(tmp_path.iterdir())
+
+
 def test_bad_settings_of_a_writer(tmp_path: Path) -> None:
     for options, message in (
         ({"vocab": 0}, "vocab is 0"),

@@ -193,7 +193,10 @@ class _Part:
     @staticmethod
     def _copy(response: IO[bytes], file: BinaryIO, done: int, total: int, progress: Progress | None) -> None:
         while block := response.read(_BLOCK):
-            file.write(block)
+            try:
+                file.write(block)
+            except OSError as error:
+                raise DataError(f"{file.name}: {error.strerror}; make room, and the same command goes on") from None
             done += len(block)
             if progress is not None:
                 progress(done, total)

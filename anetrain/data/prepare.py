@@ -67,13 +67,15 @@ def prepare(
         raise ValueError(f"workers is {workers}; expected 1 or more")
     _check_sources(sources)
     targets = [folder / f"{name}.bin" for name in (_SPLIT if fraction else _SPLIT[:1])]
+    known = _load(tokenizer)
+    parts = folder / "parts"
+    jobs = [_Job(source, tokenizer, fraction, _parts(parts, source, known, fraction)) for source in sources]
+    every_part = {path for job in jobs for path in job.parts}
+    overwrite = overwrite or all(path.exists() for path in every_part)  # this run was interrupted at the very end
     for target in targets:
         if target.exists() and not overwrite:
             raise FileExistsError(f"{target} exists; choose another folder, or allow to overwrite it")
-    known = _load(tokenizer)
-    parts = folder / "parts"
     parts.mkdir(parents=True, exist_ok=True)
-    jobs = [_Job(source, tokenizer, fraction, _parts(parts, source, known, fraction)) for source in sources]
     _run(jobs, workers, progress)
     of_target = [[job.parts[at] for job in jobs] for at in range(len(targets))]
     for target, paths in zip(targets, of_target, strict=True):
@@ -89,8 +91,10 @@ def prepare(
         )
         for target, paths in zip(targets, of_target, strict=True)
     ]
-    for path in {path for job in jobs for path in job.parts}:
+    for path in every_part:
         path.unlink()
+        for killed in parts.glob(f".{path.name}.*"):  # what a process that was killed could not remove
+            killed.unlink()
     if not any(parts.iterdir()):
         parts.rmdir()
     held_out = counts[1] if fraction else 0

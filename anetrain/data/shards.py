@@ -140,15 +140,13 @@ class ShardWriter:
         with ExitStack() as stack:
             self._file: BinaryIO = stack.enter_context(files.replacing(self.path, overwrite=self._overwrite))
             self._file.write(self._header())
+            stack.push(self._finish)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._file.seek(0)
-            self._file.write(self._header())
         self._stack.__exit__(kind, error, trace)
 
     def add(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
@@ -158,6 +156,12 @@ class ShardWriter:
         check_ids(array, self.vocab, f"for {self.path}")
         self._file.write(array.astype(self._dtype).tobytes())
         self.count += len(array)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The header again, now that the number of ids is known."""
+        if kind is None:
+            self._file.seek(0)
+            self._file.write(self._header())
 
     def _header(self) -> bytes:
         start = -1 if self._document_start is None else self._document_start
