@@ -51,6 +51,9 @@ class SlowDisk:
                 self.disk.taken += 1
             return self.file.write(data)
 
+        def fileno(self) -> int:
+            return self.file.fileno()
+
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
@@ -80,9 +83,10 @@ def test_what_fits_the_buffer_is_not_waited_for(tmp_path: Path, disk: SlowDisk) 
     before = {name: array.copy() for name, array in weights.items()}
     with Store(tmp_path, buffer_bytes=9 * PIECE) as store:
         saving = store.save_in_background(small.state(1, weights=weights, arrays={}))
-        disk.let(1)  # the one that does not fit
-        saving.release()
-        assert disk.taken <= 2  # the second waits for the disk
+        thread = releasing(saving)
+        assert not returned(thread, SOON_S)  # the first does not fit
+        disk.let(1)
+        assert returned(thread, LATE_S)
         assert not saving.done
         for array in weights.values():
             array.fill(np.nan)
@@ -136,11 +140,16 @@ def test_copies_take_no_more_than_the_buffer(tmp_path: Path, monkeypatch: pytest
         disk.let(14)
         saving.release()
         copied, _ = tracemalloc.get_traced_memory()
-        disk.let(10)
+        disk.let(6)
+        while disk.taken < 20:
+            time.sleep(0.001)
+        fewer, _ = tracemalloc.get_traced_memory()
+        disk.let(4)
         saving.wait()
         left, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert copied > 9 << 20
+    assert fewer < copied - (4 << 20)  # as they are written
     assert peak < 11.5 * (1 << 20)  # and one piece that came too late
     assert left < 1 << 20
 
@@ -162,6 +171,17 @@ def test_exact_whenever_it_is_released(tmp_path: Path, monkeypatch: pytest.Monke
             for array in weights.values():
                 array.fill(np.nan)
             small.check(load(saving.wait().path), small.state(step, weights=before))
+
+
+def test_values_are_those_of_the_call(tmp_path: Path, disk: SlowDisk) -> None:
+    """The caller may change its dicts while the thread writes."""
+    values = {"draws": [1, 2]}
+    with Store(tmp_path) as store:
+        saving = store.save_in_background(small.state(5, values=values, config=values))
+        values["draws"].append(3)
+        disk.let(10)
+        checkpoint = load(saving.wait().path)
+    assert checkpoint.values == checkpoint.config == {"draws": [1, 2]}
 
 
 def test_one_after_the_other(tmp_path: Path, disk: SlowDisk) -> None:

@@ -6,6 +6,8 @@ goes on while its arrays are being written, and only what is not on its way to t
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -21,6 +23,7 @@ from anetrain.checkpoint.record import Files, Stored
 from anetrain.checkpoint.tensors import Array, flat, header, kind_of
 
 PIECE_BYTES = 8 << 20  # written, and copied, at a time
+LARGE_BYTES = 1 << 20  # worth a write of its own
 BUFFER_BYTES = 512 << 20  # that copies may take, at most
 
 Bytes = npt.NDArray[np.uint8]
@@ -127,6 +130,8 @@ class Saving:
                     piece = self._take()
                     crc32 = zlib.crc32(piece.data, crc32)
                     file.write(piece.data)
+                    if piece.nbytes >= LARGE_BYTES:
+                        _start_writing(file.fileno())
                     self._put_down()
                 stored[tensor] = Stored(kind_of(array), crc32)
         return stored
@@ -143,6 +148,12 @@ class Saving:
         with self._state:
             self._written += 1
             self._state.notify_all()
+
+
+def _start_writing(descriptor: int) -> None:
+    """Else Linux waits for the sync, and fills memory with what nobody is going to read."""
+    if sys.platform == "linux":
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _piece_count(array: Array) -> int:
