@@ -55,6 +55,7 @@ class Saving:
         self._pieces: list[Bytes | None] = [piece for array in tensors for piece in _pieces(array)]
         self._taken = self._written = 0  # pieces, from the front
         self._state = threading.Condition()
+        self._is_released = False
         self._outcome: Saved | BaseException | None = None
         self.was_reported = False
         """The outcome, by `wait()`."""
@@ -76,10 +77,13 @@ class Saving:
 
     def release(self) -> None:
         """Returns when the arrays may be changed. What is left is copied from its end, as far as the buffer goes, while
-        the thread writes from its beginning; what does not fit is waited for."""
+        the thread writes from its beginning; what does not fit is waited for. Once is enough: then it does nothing."""
+        if self._is_released:
+            return
         first_copied = self._copy_from_end()
         with self._state:
             self._state.wait_for(lambda: self._written >= first_copied or self._outcome is not None)
+        self._is_released = True
 
     def _copy_from_end(self) -> int:
         """The number of the first piece that is copied; those before it are written as they are in the arrays."""
