@@ -64,6 +64,11 @@ class WindowBlock(Block):
         return g.linear(join_heads(g, out), w.wo, w.bo)
 
 
+def build(spec: ModelSpec) -> Model:
+    """For configs/custom.yaml."""
+    return Model(spec, WindowBlock())
+
+
 def corpus(words: int, random: np.random.Generator) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Ids of at least so many words of sentences like "the cat sleeps under a tree .", and the vocabulary."""
     text: list[str] = []
@@ -115,7 +120,7 @@ def main() -> int:
     rows = ids[: sequences * (spec.seq + 1)].reshape(sequences, -1)  # [sequences, seq + 1]
     with anetrain.device.open(arguments.device) as device:
         print(f"device: {device.facts['kind']} ({device.facts['why']}), weights {arguments.layout}")
-        model = Model(spec, WindowBlock())
+        model = build(spec)
         pipeline = Pipeline(device, model, seed=0, layout=arguments.layout)
         print(f"{model.parameter_count:,} parameters, {ids.size} tokens")
         losses, loss_scale = [], 2.0**16

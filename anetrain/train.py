@@ -1,0 +1,340 @@
+"""Trains a model as a config says: `python -m anetrain.train configs/laptop.yaml`, or `anetrain train ...`.
+
+A run has a folder: checkpoints (step-00000100, ...), config.yaml (the config with all its defaults) and events.jsonl.
+SIGINT and SIGTERM let the group of micro-steps end, save, and exit with 0 and the command that goes on. `--resume` goes
+on as if nothing had been: on the emulator, bit for bit.
+
+Exit codes: 0, done or stopped by a signal; 1, training had to stop (what went wrong is said, and what is saved);
+2, something given is wrong, and nothing was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from anetrain import assembly, events, files
+from anetrain.assembly import Data, Found
+from anetrain.checkpoint import Checkpoint, CheckpointError, Saving, State, Store, checkpoints, find
+from anetrain.checkpoint import load as load_checkpoint
+from anetrain.config import Config, ConfigError
+from anetrain.config import load as load_config
+from anetrain.device import ANEError, Device
+from anetrain.progress import Progress, Totals, device_name, report_text
+from anetrain.trainer import DeviceFailedError, DeviceLostError, DivergedError, Trainer, TrainerState
+
+DONE, STOPPED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # for model.import: the console script has its own folder there
+    with ExitStack() as stack:
+        try:
+            run = Run(options, stack)
+        except (ValueError, TypeError, OSError, CheckpointError, ANEError) as error:
+            print(f"anetrain train: {_one_line(error)}", file=sys.stderr)
+            return REFUSED
+        except KeyboardInterrupt:
+            print("anetrain train: stopped before the first update", file=sys.stderr)
+            return INTERRUPTED
+        return run.train()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="anetrain train",
+        description="Train a model as a config says.",
+        epilog="docs/config.md lists all settings. Example: anetrain train configs/laptop.yaml --set optim.lr=1e-3",
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, such as configs/laptop.yaml")
+    parser.add_argument("--steps", type=int, metavar="N", help="stop after N more updates; the schedule stays as it is")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="go on from the last checkpoint of the run's folder, or from that of DIR",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (runs/ and the config's name)")
+    parser.add_argument("--data", metavar="PATH", help="train on this: data.path, without fallback")
+    parser.add_argument("--device", metavar="KIND", help="auto, ane, emulator or emulator:PROFILE: device.kind")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the config")
+    return parser
+
+
+def _config_of(options: argparse.Namespace) -> Config:
+    changes = []
+    if options.data is not None:
+        changes += [f"data.path={_quoted(options.data)}", "data.validation=null", "data.fallback=null"]
+    if options.device is not None:
+        changes.append(f"device.kind={_quoted(options.device)}")
+    changes += options.set
+    return load_config(options.config, changes)
+
+
+def _quoted(text: str) -> str:
+    """As YAML, whatever is in it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class Run:
+    """Made whole or not at all: whatever is wrong with what was given is found before anything is written."""
+
+    def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
+        self.options = options
+        self.config = config = _config_of(options)
+        self.checkpoint = _checkpoint_of(options)
+        self.folder = _folder_of(options, self.checkpoint)
+        self.found = assembly.find_model(config)
+        self.data = assembly.find_data(config, self.found.model.spec)
+        self._check(self.found, self.data)
+        self.first = self.checkpoint.step if self.checkpoint else 0
+        self.target = _target(options.steps, self.first, config.train.updates)
+        self.device: Device = stack.enter_context(assembly.open_device(config))
+        spec = self.found.model.spec
+        self.sampler, self.windows = self.data.sampler(config, spec), self.data.windows(spec)
+        self.totals = Totals()
+        self.trainer = assembly.make_trainer(config, self.found, self.device, [self.totals])
+        if self.checkpoint is not None:
+            _load(self.checkpoint, self.trainer, self.sampler)
+        self.store = stack.enter_context(Store(self.folder, step=self.first, keep=config.checkpoint.keep))
+        with files.replacing(self.folder / "config.yaml", overwrite=True) as file:
+            file.write(config.text().encode())
+        journal = events.JsonLines(self.folder / "events.jsonl")
+        stack.callback(journal.close)
+        self.trainer.events.add(journal)
+        stream = sys.stderr if sys.stderr.isatty() else sys.stdout
+        self.progress = Progress(stream, first=self.first, last=self.target, every=config.log.every)
+        stack.callback(self.progress.close)
+        self.trainer.events.add(self.progress)
+        self._saving: Saving | None = None
+        self._loss: float | None = None  # of a validation after the last update
+        self._saved = self.first if self.checkpoint else -1
+        self._signal: int | None = None
+
+    def _check(self, found: Found, data: Data) -> None:
+        """That fit each other: the data and the model, the config and the checkpoint."""
+        if None not in (found.tokenizer, data.tokenizer) and found.tokenizer != data.tokenizer:
+            raise ConfigError(
+                f"model.weights were trained with the tokenizer {found.tokenizer}, and the data is of "
+                f"{data.tokenizer}: ids mean other words; prepare the data with the model's tokenizer"
+            )
+        if self.checkpoint is not None:
+            self.checkpoint.check_spec(found.model.spec, ignore=("batch",))
+            self.checkpoint.check_tokenizer(data.tokenizer)
+        assembly.make_schedule(self.config)
+
+    # ------------------------------------------------------------ training
+
+    def train(self) -> int:
+        self._introduce()
+        with ExitStack() as stack:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
+            try:
+                self._updates()
+                self._save_and_settle()
+            except (DivergedError, DeviceLostError, DeviceFailedError, ANEError) as error:
+                return self._fail(error)
+            except CheckpointError as error:
+                return self._say_failure(error)
+            self._report()
+        return DONE
+
+    def _updates(self) -> None:
+        config, trainer = self.config, self.trainer
+        while trainer.updates < self.target and self._signal is None:
+            trainer.fit(self.sampler, 1)
+            best, self._loss = self._validated() if self._validation_is_due() else (False, None)
+            if best or trainer.updates % config.checkpoint.every == 0:
+                self._save()
+
+    def _validation_is_due(self) -> bool:
+        """By the number of the update alone, so that a run that was resumed validates where others do."""
+        every, update = self.config.train.validate_every, self.trainer.updates
+        return every is not None and (update % every == 0 or update == self.config.train.updates)
+
+    def _validated(self) -> tuple[bool, float | None]:
+        """Whether it is the best so far, and the loss if it is finite."""
+        before = self.trainer.best_loss
+        loss = self.trainer.validate(self.windows).loss
+        if not math.isfinite(loss):
+            return False, None
+        return before is None or loss < before, loss
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """The group goes on to its end; the same signal once more ends the process at once."""
+        self._signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+    # ------------------------------------------------------------ saving
+
+    def _save(self) -> None:
+        """In the background; what the next update would change is copied, or waited for."""
+        self._settle()
+        state, facts = self.trainer.state(self.sampler), self.device.facts
+        self._saving = self.store.save_in_background(
+            State(
+                self.trainer.updates,
+                self.found.model.spec,
+                self.trainer.pipeline.weights,
+                state.arrays,
+                state.values,
+                self.config.plain(),
+                self._loss,
+                self.data.tokenizer,
+                facts["kind"],
+                facts["profile"],
+            )
+        )
+        self._saving.release()
+        self._saved = self.trainer.updates
+
+    def _settle(self) -> None:
+        """The save that was begun is complete."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saved = saving.wait()
+            self.trainer.events.emit(events.Checkpoint(self._saved, str(saved.path), saved.bytes, saved.seconds))
+
+    def _save_and_settle(self) -> None:
+        if self._saved != self.trainer.updates:
+            self._save()
+        self._settle()
+
+    # ------------------------------------------------------------ what is said
+
+    def _introduce(self) -> None:
+        facts, model, say = self.device.facts, self.found.model, self.progress.say
+        say(f"device: {device_name(facts)}: {facts['why']}")
+        say(f"model: {model.parameter_count:,} parameters, {model.spec.layers} layers of {model.spec.dim}")
+        for note in self.found.notes:
+            say(f"note: {note}")
+        say(f"data: {self.data.source}; validation: {len(self.data.validation):,} tokens")
+        if self.data.warning:
+            say(f"WARNING: {self.data.warning}")
+        say(f"folder: {self.folder}")
+        if self.checkpoint is not None:
+            say(f"resumed: {self.checkpoint.path}, after update {self.first}")
+            for line in _differences(self.checkpoint.config, self.config.plain()):
+                say(f"changed since then: {line}")
+        counters = self.device.counters()
+        compiles = self.trainer.pipeline.compiles
+        self.trainer.events.emit(events.Compile("model", compiles, 0.0, counters.compiles, counters.live_programs))
+        figures: dict[str, float | int | str] = {"device": device_name(facts), "data": self.data.source}
+        figures |= {"parameters": model.parameter_count, "update": self.first, "target": self.target}
+        self.trainer.events.emit(events.Report("begin of run", figures))
+
+    def _report(self) -> None:
+        report = self.totals.report(self.device.facts, self.device.counters().compiles)
+        self.trainer.events.emit(report)
+        self.progress.say(report_text(report))
+        if self.trainer.updates < self.config.train.updates:
+            what = f"stopped by {signal.Signals(self._signal).name}" if self._signal else "stopped"
+            self.progress.say(f"{what} after update {self.trainer.updates}. To go on:\n  {self._resume_command()}")
+
+    def _fail(self, error: Exception) -> int:
+        """What the failed group has left is as before it: that is saved, unless no one could go on from it."""
+        if assembly.all_finite(self.trainer.pipeline.weights):
+            try:
+                self._save_and_settle()
+            except CheckpointError as second:
+                print(f"anetrain train: {_one_line(second)}", file=sys.stderr)
+        return self._say_failure(error)
+
+    def _say_failure(self, error: Exception) -> int:
+        self.progress.close()
+        print(f"anetrain train: {_one_line(error)}", file=sys.stderr)
+        last = checkpoints(self.folder)[-1:]
+        if last:
+            print(f"The last checkpoint is {last[0]}. To go on:\n  {self._resume_command()}", file=sys.stderr)
+        return STOPPED
+
+    def _resume_command(self) -> str:
+        options = self.options
+        command = [sys.executable, "-m", "anetrain.train", str(options.config), "--resume", str(self.folder)]
+        for name in ("data", "device"):
+            if getattr(options, name) is not None:
+                command += [f"--{name}", getattr(options, name)]
+        for change in options.set:
+            command += ["--set", change]
+        return shlex.join(command)
+
+
+# ---------------------------------------------------------------- resuming
+
+
+def _checkpoint_of(options: argparse.Namespace) -> Checkpoint | None:
+    if options.resume is None:
+        return None
+    return load_checkpoint(find(_default_folder(options) if options.resume is True else Path(options.resume)))
+
+
+def _default_folder(options: argparse.Namespace) -> Path:
+    folder: Path = options.out or Path("runs") / options.config.stem
+    return folder
+
+
+def _folder_of(options: argparse.Namespace, checkpoint: Checkpoint | None) -> Path:
+    """The one of the checkpoint, unless another is asked for; one with a run in it is not begun anew."""
+    if checkpoint is not None and options.out is None:
+        return checkpoint.path.parent
+    folder = _default_folder(options)
+    if checkpoint is None and folder.is_dir() and (found := checkpoints(folder)):
+        raise ConfigError(
+            f"{folder} has a run already ({found[-1].name}): go on with --resume, or choose another --out"
+        )
+    return folder
+
+
+def _target(steps: int | None, first: int, updates: int) -> int:
+    """The number of the update to stop after."""
+    if steps is not None and steps < 1:
+        raise ConfigError(f"--steps is {steps}; expected at least 1")
+    if steps is not None and first + steps > updates:
+        raise ConfigError(
+            f"--steps {steps}: the run has {updates - first} of {updates} updates left; for more, "
+            f"--set train.updates={first + steps}"
+        )
+    if first > updates:
+        raise ConfigError(f"train.updates is {updates}, and the checkpoint is of update {first}")
+    return updates if steps is None else first + steps
+
+
+def _load(checkpoint: Checkpoint, trainer: Trainer, sampler: Any) -> None:
+    checkpoint.weights.read_into(trainer.pipeline.weights)
+    try:
+        trainer.load_state(TrainerState(dict(checkpoint.arrays), checkpoint.values), sampler)
+    except ValueError as error:
+        raise CheckpointError(checkpoint.path, f"does not fit this config: {error}") from error
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Of two configs as plain data."""
+    found = []
+    for section, values in now.items():
+        old = before.get(section, {})
+        found += [
+            f"{section}.{name} was {old.get(name)!r}, is {value!r}"
+            for name, value in values.items()
+            if old.get(name) != value
+        ]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

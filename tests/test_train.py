@@ -1,0 +1,411 @@
+"""`anetrain train`: what it writes and says, exact resume, signals, and one sentence for everything that is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anetrain import events, formats
+from anetrain.checkpoint import Checkpoint, checkpoints, find, load
+from anetrain.cli import main as anetrain
+from anetrain.config import load as load_config
+from anetrain.data.shards import ShardWriter
+from anetrain.data.tokenizers import builtin_tokenizer
+from anetrain.model import PRESETS, Model
+from anetrain.progress import Progress, Totals, report_text
+from anetrain.train import main
+from tests.support import emulator
+
+ROOT = Path(__file__).parent.parent
+SIZES = {"dim": 16, "hidden": 24, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 8, "seq": 32}
+CONFIG = f"""
+model: {{{", ".join(f"{name}: {size}" for name, size in SIZES.items())}, vocab: 2048}}
+data: {{path: builtin, stories: 40, validation_tokens: 200}}
+train: {{updates: 6, batch: 2, accumulation: 2, validate_every: 2}}
+optim: {{lr: 1e-2}}
+schedule: {{warmup: 2}}
+device: {{kind: emulator, live_budget: 1000000, compile_budget: 1000000}}
+checkpoint: {{every: 100, keep: 2}}
+log: {{every: 2}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def run(config: Path, out: str | Path, *arguments: str) -> Path:
+    """Trains, and gives the run's folder."""
+    folder = config.parent / out
+    assert main([str(config), "--out", str(folder), *arguments]) == 0
+    return folder
+
+
+def heard(folder: Path, kind: type[events.Event]) -> list[Any]:
+    return [event for _, event in events.read_json_lines(folder / "events.jsonl") if isinstance(event, kind)]
+
+
+def last(folder: Path) -> Checkpoint:
+    return load(find(folder))
+
+
+def check_same(first: Checkpoint, second: Checkpoint) -> None:
+    """Weights, the optimizer's means and all counts, bit for bit."""
+    assert (first.step, first.values, first.validation_loss) == (second.step, second.values, second.validation_loss)
+    for part in ("weights", "arrays"):
+        one, other = getattr(first, part), getattr(second, part)
+        assert set(one) == set(other)
+        for name in one:
+            assert one[name].tobytes() == other[name].tobytes(), name
+
+
+def changed(*changes: str) -> list[str]:
+    return [argument for change in changes for argument in ("--set", change)]
+
+
+# ---------------------------------------------------------------- a run
+
+
+def test_a_run(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(config, "run")
+    said = capsys.readouterr().out
+    assert "device: emulator:m4 (times are of this CPU, not of an ANE)" in said
+    assert "update 6/6  loss" in said
+    assert "update 4: validation loss" in said
+    updates = heard(folder, events.Update)
+    assert [event.update for event in updates] == [1, 2, 3, 4, 5, 6]
+    assert updates[-1].loss < updates[0].loss - 0.05
+    assert [event.update for event in heard(folder, events.Validation)] == [2, 4, 6]
+    assert load_config(folder / "config.yaml") == load_config(config)
+    checkpoint = last(folder)
+    assert (checkpoint.step, checkpoint.tokenizer, checkpoint.device) == (6, builtin_tokenizer().hash, "emulator")
+    assert checkpoint.config == load_config(config).plain()
+    assert Path(heard(folder, events.Checkpoint)[-1].path) == checkpoint.path
+    assert len(checkpoints(folder)) <= 3
+
+
+def test_the_report_accounts_for_the_time(config: Path) -> None:
+    report = heard(run(config, "run"), events.Report)[-1].figures
+    assert (report["updates"], report["micro_steps"], report["tokens"]) == (6, 12, 6 * 2 * 2 * 32)
+    parts = sum(size for name, size in report.items() if name.startswith("ms_") and name != "ms_per_update")
+    assert 0.9 * report["ms_per_update"] <= parts <= report["ms_per_update"] * 1.0001
+    assert "not of an ANE" in report["device"]
+
+
+def test_the_command_does_the_same(config: Path) -> None:
+    assert anetrain(["train", str(config), "--out", str(config.parent / "a")]) == 0
+    check_same(last(config.parent / "a"), last(run(config, "b")))
+    assert anetrain(["trian"]) == 2
+    assert anetrain([]) == 0
+
+
+def test_a_run_is_not_begun_anew_where_one_is(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(config, "run", "--steps", "1")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main([str(config), "--out", str(folder)]) == 2
+    assert "has a run already (step-00000001): go on with --resume" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: str(path.stem))
+def test_every_config_trains(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shrunk = [f"model.{name}={size}" for name, size in SIZES.items() if name != "layers"]
+    shrunk += ["model.layers=2", "model.vocab=2048", "data.stories=40", "data.validation_tokens=64"]
+    shrunk += ["device.kind=emulator", "device.live_budget=1000000", "device.compile_budget=1000000"]
+    assert main([str(path), "--out", str(tmp_path / "run"), "--steps", "2", *changed(*shrunk)]) == 0
+    assert last(tmp_path / "run").step == 2
+
+
+def test_the_laptop_config_learns_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    budgets = changed("device.live_budget=1000000", "device.compile_budget=1000000")  # this process has many tests
+    config = str(ROOT / "configs" / "laptop.yaml")
+    assert main([config, "--out", str(folder), "--steps", "12", "--device", "emulator", *budgets]) == 0
+    losses = [event.loss for event in heard(folder, events.Update)]
+    assert losses[-1] < losses[0] - 0.5
+
+
+# ---------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_resume_is_exact(config: Path, steps: int, capsys: pytest.CaptureFixture[str]) -> None:
+    straight = run(config, "straight")
+    parts = run(config, "parts", "--steps", str(steps))
+    assert last(parts).step == steps
+    command = capsys.readouterr().out.strip().splitlines()[-1]
+    assert main(shlex.split(command)[3:]) == 0
+    check_same(last(parts), last(straight))
+    losses = [[event.loss for event in heard(folder, events.Update)] for folder in (straight, parts)]
+    assert losses[0] == losses[1]
+
+
+def test_a_finished_run_is_extended(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(config, "run")
+    assert main([str(config), "--resume", str(folder)]) == 0  # nothing is left to do
+    assert last(folder).step == 6
+    longer = run(config, "run", "--resume", "--set", "train.updates=8", "--set", "optim.lr=1e-3")
+    assert last(longer).step == 8
+    said = capsys.readouterr().out
+    assert "changed since then: train.updates was 6, is 8" in said
+    assert "changed since then: optim.lr was 0.01, is 0.001" in said
+
+
+def test_resume_into_another_folder(config: Path) -> None:
+    first = run(config, "first", "--steps", "3")
+    other = run(config, "other", "--resume", str(first))
+    assert (last(first).step, last(other).step) == (3, 6)
+    check_same(last(other), last(run(config, "straight")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save(config: Path, number: signal.Signals) -> None:
+    straight = run(config, "straight", "--set", "train.updates=40")
+    folder = config.parent / "stopped"
+    command = [sys.executable, "-m", "anetrain.train", str(config), "--out", str(folder), "--set", "train.updates=40"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _wait_for(lambda: (folder / "events.jsonl").exists() and '"update"' in (folder / "events.jsonl").read_text())
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    step = last(folder).step
+    if step < 40:  # else it was done before the signal came
+        assert f"stopped by {number.name} after update {step}" in out
+        assert main(shlex.split(out.strip().splitlines()[-1])[3:]) == 0
+    check_same(last(folder), last(straight))
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "waited for 60 s"
+        time.sleep(0.01)
+
+
+# ---------------------------------------------------------------- what fails
+
+
+def test_divergence_is_diagnosed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(config, "run", "--steps", "1")
+    assert main([str(config), "--resume", str(folder), "--set", "optim.lr=1e30"]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"anetrain train: update \d: .*(Weights are|not finite)", error)
+    assert "To go on:" in error
+    for path in checkpoints(folder):
+        checkpoint = load(path)
+        assert all(np.isfinite(checkpoint.weights[name]).all() for name in checkpoint.weights)
+
+
+def test_a_run_that_has_to_stop_saves(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Baked weights are compiled anew at each update, until the budget of the process is used up."""
+    straight = run(config, "straight", *changed("pipeline.layout=baked"))
+    compiles = emulator().counters().compiles
+    folder = config.parent / "stopped"
+    few = changed("pipeline.layout=baked", f"device.compile_budget={compiles + 20}")
+    assert main([str(config), "--out", str(folder), *few]) == 1
+    error = capsys.readouterr().err
+    assert "compile" in error
+    assert f"The last checkpoint is {find(folder)}. To go on:" in error
+    assert 0 < last(folder).step < 6
+    check_same(last(run(config, "stopped", "--resume", *changed("pipeline.layout=baked"))), last(straight))
+
+
+def shard(path: Path, ids: Any, vocab: int = 2048, tokenizer: str = "") -> Path:
+    with ShardWriter(path, vocab=vocab, document_start=1, tokenizer=tokenizer or builtin_tokenizer().hash) as writer:
+        writer.add(np.asarray(ids))
+    return path
+
+
+FINETUNE = [*(f"model.{name}=null" for name in (*SIZES, "vocab")), "model.seq=32"]
+BAD: dict[str, tuple[list[str], str]] = {  # arguments, and what the sentence says
+    "unknown key": (changed("optim.lrr=1"), "did you mean 'lr'"),
+    "preset": (changed("model.preset=stories111m"), "did you mean 'stories110m'"),
+    "sizes": (changed("model.dim=null"), "also needs dim"),
+    "heads": (changed("model.heads=3", "model.kv_heads=2"), "multiple of kv_heads"),
+    "vocabulary": (changed("model.vocab=100"), "the builtin stories need 2048"),
+    "import without a colon": (changed("model.import=os"), "expected package.module:function"),
+    "import of nothing": (changed("model.import=no_such_module:build"), "No module named"),
+    "import without the name": (changed("model.import=math:build"), "has no function 'build'"),
+    "import of another thing": (changed("model.import=builtins:str"), "returned str; expected a Model"),
+    "import that raises": (changed("model.import=math:sqrt"), "model.import: math:sqrt raised TypeError"),
+    "loss scale": (changed("precision.loss_scale=1000"), "precision.loss_scale: "),
+    "cooldown": (changed("schedule.cooldown=2"), "only kind 'wsd' has one"),
+    "group": (changed("optim.groups=[{patterns: layer.*}]"), "no parameter matches 'layer.*'"),
+    "no data": (["--data", "none.bin"], "there is no such file"),
+    "short data": (["--data", "short.bin"], "at least 33 are needed"),
+    "few stories": (changed("data.stories=20", "model.seq=9000"), "a sequence of 9000 needs 9001"),
+    "odd data": (["--data", "odd.bin"], "an odd number"),
+    "ids outside": (["--data", "outside.bin"], "2048; expected 0 to 2047"),
+    "cut data": (["--data", "cut.bin"], "Was it cut short?"),
+    "large vocabulary": (["--data", "large.bin"], "made with a vocabulary of 40000"),
+    "empty folder": (["--data", "empty"], "there is no such file"),
+    "quotes in the name": (["--data", "it's: [.bin"], "it's: [.bin: there is no such file"),
+    "two tokenizers": (["--data", "good.bin", *changed("data.validation=other.bin")], "made with the tokenizer"),
+    "no device": (["--device", "gpu"], "gpu"),
+    "no profile": (["--device", "emulator:m99"], "m99"),
+    "no model file": (changed(*FINETUNE, "model.weights=none.bin"), "does not exist"),
+    "bad model file": (changed(*FINETUNE, "model.weights=model.bin"), "model.bin"),
+    "zero steps": (["--steps", "0"], "expected at least 1"),
+    "many steps": (["--steps", "7"], "the run has 6 of 6 updates left; for more, --set train.updates=7"),
+    "nothing to resume": (["--resume", "empty"], "neither a checkpoint.json"),
+    "no folder to resume": (["--resume"], "there is no such folder"),
+    "folder is a file": (["--out", "file"], "file: "),
+}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with good and bad files, and the one that commands are run in."""
+    monkeypatch.chdir(tmp_path)
+    shard(tmp_path / "short.bin", [1, 2, 3])
+    good = shard(tmp_path / "good.bin", [1, 5, 6, 7] * 100)
+    shard(tmp_path / "large.bin", [1, 5, 6, 7] * 100, vocab=40_000)
+    shard(tmp_path / "other.bin", [1, 5, 6, 7] * 100, tokenizer="ab" * 32)
+    (tmp_path / "odd.bin").write_bytes(b"123")
+    np.full(400, 2048, np.uint16).tofile(tmp_path / "outside.bin")
+    (tmp_path / "cut.bin").write_bytes(good.read_bytes()[:-2])
+    (tmp_path / "model.bin").write_bytes(b"\x01\x02\x03\x04" * 20)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str, inputs: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, expected = BAD[name]
+    before = sorted(inputs.rglob("*"))
+    out = [] if "--out" in arguments else ["--out", "run"]
+    assert main([str(config), *out, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("anetrain train: ")
+    assert expected in error
+    assert len(error.strip().splitlines()) == 1
+    assert sorted(inputs.rglob("*")) == before
+
+
+def test_checkpoints_that_do_not_fit(inputs: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(config, "run", "--steps", "1")
+    cases = {
+        "dim of the spec is 16, and 32": changed("model.dim=32"),
+        "tokenizer is": ["--data", "other.bin"],
+        "does not fit this config: ": changed("data.stories=50"),
+        "square.final_norm": changed("optim.kind=sgd"),
+    }
+    for expected, arguments in cases.items():
+        assert main([str(config), "--resume", str(folder), *arguments]) == 2
+        assert expected in capsys.readouterr().err
+    weights = next(folder.glob("step-*/weights.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert main([str(config), "--resume", str(folder)]) == 2
+    assert "weights.safetensors" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- data and weights
+
+
+def test_data_of_a_folder(inputs: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (inputs / "tokens").mkdir()
+    shard(inputs / "tokens" / "train.bin", [1, 5, 6, 7] * 100)
+    run(config, "alone", "--steps", "1", "--data", "tokens/train.bin")
+    assert "396 tokens; validation: 4 tokens" in capsys.readouterr().out
+    shard(inputs / "tokens" / "validation.bin", [1, 5] * 20)
+    run(config, "both", "--steps", "1", "--data", "tokens")
+    assert "400 tokens; validation: 40 tokens" in capsys.readouterr().out
+
+
+def test_a_fallback_is_said_loudly(inputs: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(config, "run", "--steps", "1", *changed("data.path=tokens", "data.fallback=builtin"))
+    assert "WARNING: there is no tokens: training on the builtin stories instead" in capsys.readouterr().out
+    config.write_text(CONFIG.replace("builtin", "none.bin, fallback: builtin"))
+    run(config, "as the file says", "--steps", "1")
+    assert main([str(config), "--out", "other", "--data", "tokens"]) == 2  # who names data wants these
+
+
+def test_finetuning(inputs: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = replace(PRESETS["tiny-llama"], vocab=2048, layers=1, seq=64)
+    weights = Model(spec).initial(seed=5)
+    formats.save(inputs / "tiny.bin", "llama2c-v1", spec, weights)
+    still = [*changed(*FINETUNE, "model.weights=tiny.bin", "optim.lr=1e-12"), "--steps", "1"]
+    folder = run(config, "run", *still)
+    checkpoint = last(folder)
+    assert (checkpoint.spec.dim, checkpoint.spec.seq, checkpoint.spec.batch) == (64, 32, 2)
+    for name, array in weights.items():
+        np.testing.assert_allclose(checkpoint.weights[name], array, atol=1e-9)
+    again = run(config, "again", *changed(*FINETUNE, f"model.weights={folder}"), "--steps", "2")
+    assert last(again).step == 2
+    assert main([str(config), "--out", "x", "--data", "other.bin", *changed(*FINETUNE, f"model.weights={folder}")]) == 2
+    assert "ids mean other words" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+class Terminal:
+    """Text, as a terminal would get it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool:
+        return True
+
+
+def update(number: int, **changes: Any) -> events.Update:
+    fields: dict[str, Any] = {"update": number, "loss": 2.5, "lr": 1e-3, "norm": 1.0, "clipped": False}
+    fields |= {"micro_steps": 2, "tokens": 64, "loss_scale": 1.0, "seconds": 0.5, "parts": {"update": 0.4, "data": 0.1}}
+    return events.Update(**fields | changes)
+
+
+def test_a_bar_on_a_terminal() -> None:
+    terminal = Terminal()
+    progress = Progress(terminal, first=3, last=5, every=1)  # type: ignore[arg-type]
+    progress(update(4))
+    progress(events.Validation(4, 2.25, 64, 0.1, True))
+    progress(update(5))
+    progress.close()
+    assert re.search(r"5/5 .*loss=2.500, lr=1.00e-03, tok_s=", terminal.text)
+    assert "update 4: validation loss 2.2500, the best so far\n" in terminal.text
+
+
+def test_totals() -> None:
+    times = iter([10.0, 14.0])
+    totals = Totals(lambda: next(times))
+    totals(update(1))
+    totals(update(2, seconds=1.5, parts={"update": 1.0, "data": 0.5}))
+    totals(events.Overflow(2, "x", 1, 1.0))
+    totals(events.Step(1, 2.0, 32, 0.1))
+    report = totals.report({"kind": "ane", "chip": "M4"}, 7)
+    figures = report.figures
+    assert figures["device"] == "ane (M4)"
+    assert (figures["wall_s"], figures["tokens_per_s"], figures["ms_per_update"]) == (4.0, 64.0, 1000.0)
+    assert (figures["ms_update"], figures["ms_data"], figures["dropped_groups"]) == (700.0, 300.0, 1)
+    assert "1000.0 ms per update: update 700.0, data 300.0" in report_text(report)
