@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import anetrain.device
 from anetrain import events, formats
 from anetrain.checkpoint import find
@@ -22,7 +20,7 @@ from anetrain.checkpoint import load as load_checkpoint
 from anetrain.config import BUILTIN, Config, ConfigError, ModelSection
 from anetrain.cpu import largest
 from anetrain.data import Sampler, Windows, tokenizers
-from anetrain.data.corpus import stories
+from anetrain.data.builtin import builtin_tokens
 from anetrain.data.shards import open_tokens, read_info, split
 from anetrain.data.tokenizers import builtin_tokenizer
 from anetrain.device import Device
@@ -171,14 +169,7 @@ def _builtin(count: int, spec: ModelSpec) -> Data:
             f"model.vocab is {spec.vocab}, and the builtin stories need {tokenizer.vocab}: make it larger, or give "
             "data.path"
         )
-
-    def tokens(begin: int, end: int) -> Tokens:
-        return np.array(
-            [token for text in stories(begin, end) for token in tokenizer.encode(text, bos=True)], np.uint16
-        )
-
-    held_out = max(1, count // 50)
-    train, validation = tokens(0, count), tokens(count, count + held_out)
+    train, validation = builtin_tokens(count, max(1, count // 50))
     return Data(train, validation, f"{count} builtin stories, {len(train):,} tokens", tokenizer.hash)
 
 

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests.support import emulator
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 PIECES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -13,8 +15,8 @@ PIECES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 def run(text: str) -> dict[str, Any]:
     """On the emulator, whatever this machine has."""
-    names: dict[str, Any] = {"print": lambda *_: None}
-    exec(compile(text.replace('open("auto")', 'open("emulator")'), "README.md", "exec"), names)
+    names: dict[str, Any] = {"print": lambda *_: None, "emulator": emulator}
+    exec(compile(text.replace('anetrain.device.open("auto")', "emulator()"), "README.md", "exec"), names)
     return names
 
 
