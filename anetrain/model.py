@@ -82,8 +82,8 @@ class Model:
         """One of PRESETS; changes are fields of ModelSpec: Model.preset("stories110m", seq=512, batch=2)."""
         if name not in PRESETS:
             near = difflib.get_close_matches(name, PRESETS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no preset {name!r}{hint} There are {', '.join(PRESETS)}")
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"no preset {name!r}{hint}; there are {', '.join(PRESETS)}")
         return cls(replace(PRESETS[name], **changes))
 
     @property

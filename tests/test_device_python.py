@@ -609,7 +609,8 @@ request.run()
 
 
 LONG_COMPILE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born to ignore it
 from tests.support import emulator
 from tests.programs import program, tensor
 device = emulator(executor="reference")
@@ -663,7 +664,10 @@ def test_interrupt_during_a_long_compile():
         assert process.stdout.readline() == "compiling\n"
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=120)
+        try:
+            out, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert (out, process.returncode) == ("interrupted 0 0\n", 0)
 
 

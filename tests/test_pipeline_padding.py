@@ -65,3 +65,28 @@ def test_only_causal_models_can_be_padded(block: Block) -> None:
     padded, as_it_is = (model_of(spec, [block], fp32=True, causal=causal) for causal in (True, False))
     losses = [step(pipeline, *batch(spec)) for pipeline in (padded, as_it_is)]
     assert (abs(losses[0] - losses[1]) < 1e-5) == isinstance(block, LlamaBlock)
+
+
+class Positions(Block):
+    """One trained vector for each position."""
+
+    def weights(self, s: ModelSpec) -> dict[str, Parameter]:
+        return {"positions": Parameter((1, s.dim, 1, s.seq), deviation=0.5)}
+
+    def forward(self, g: BlockGraph, x: Value, w: Any) -> Value:
+        return x + w.positions
+
+
+def test_a_parameter_with_an_element_for_each_position_forbids_padding() -> None:
+    spec = replace(SPEC, batch=1)
+    pipeline = model_of(spec, [Positions(), LlamaBlock()], fp32=True)
+    assert pipeline.spec.seq == spec.seq == 20
+    ids, targets = batch(spec)
+    step(pipeline, ids, targets)
+    positions, gradient = pipeline.weights["layers.0.positions"], pipeline.gradients["layers.0.positions"].copy()
+    direction = np.random.default_rng(0).standard_normal(positions.shape, np.float32)
+    losses = []
+    for sign in (1, -2):
+        positions += sign * np.float32(0.01) * direction
+        losses.append(pipeline.evaluate(ids, targets).mean)
+    assert (losses[0] - losses[1]) / 0.02 == pytest.approx(float((gradient * direction).sum()), rel=2e-3)

@@ -32,6 +32,7 @@ from anetrain.device import Device
 from anetrain.errors import DeviceUnavailable
 from anetrain.graph import BlockGraph, Place
 from anetrain.graph.builder import Precision
+from anetrain.graph.parameters import named
 from anetrain.lower import Granularity, Layout
 from anetrain.lower.ladder import Choice, choose
 from anetrain.lower.memory import LadderMemory
@@ -249,9 +250,14 @@ class Pipeline:
 
 
 def _padded(model: Model) -> ModelSpec:
-    """Sequences are a multiple of 32 long on the device. What is added counts for nothing, and comes last."""
-    spec = model.spec
-    return dataclasses.replace(spec, seq=padded(spec.seq)) if model.causal else spec
+    """Sequences are a multiple of 32 long on the device. What is added counts for nothing, and comes last. As they are
+    where a token may depend on later ones, or a parameter has one element for each position."""
+    wide = dataclasses.replace(model.spec, seq=padded(model.spec.seq))
+    shapes = {name: item.shape for name, item in model.parameters.items()}
+    fits = all(
+        shapes[item.name] == item.shape for prefix, part in model.parts for item in named(part.weights(wide), prefix)
+    )
+    return wide if model.causal and fits else model.spec
 
 
 def _graph(block: Block | Embedding | Classifier, spec: ModelSpec, norms: Place, precision: Precision) -> BlockGraph:
