@@ -204,10 +204,11 @@ def open_device(config: Config) -> Device:
 
 
 def make_schedule(config: Config) -> Schedule:
-    section = config.schedule
-    return Schedule(
-        section.kind, config.optim.lr, config.train.updates, section.warmup, section.min_ratio, section.cooldown
-    )
+    section, lr, updates = config.schedule, config.optim.lr, config.train.updates
+    try:
+        return Schedule(section.kind, lr, updates, section.warmup, section.min_ratio, section.cooldown)
+    except ValueError as error:
+        raise ConfigError(f"schedule: {error}") from error
 
 
 def make_scaler(config: Config) -> LossScaler:

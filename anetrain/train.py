@@ -15,6 +15,7 @@ import math
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -108,7 +109,9 @@ class Run:
         spec = self.found.model.spec
         self.sampler, self.windows = self.data.sampler(config, spec), self.data.windows(spec)
         self.totals = Totals()
+        begin = time.perf_counter()
         self.trainer = assembly.make_trainer(config, self.found, self.device, [self.totals])
+        self._setup_s = time.perf_counter() - begin
         if self.checkpoint is not None:
             _load(self.checkpoint, self.trainer, self.sampler)
         self.store = stack.enter_context(Store(self.folder, step=self.first, keep=config.checkpoint.keep))
@@ -232,9 +235,8 @@ class Run:
             say(f"resumed: {self.checkpoint.path}, after update {self.first}")
             for line in _differences(self.checkpoint.config, self.config.plain()):
                 say(f"changed since then: {line}")
-        counters = self.device.counters()
-        compiles = self.trainer.pipeline.compiles
-        self.trainer.events.emit(events.Compile("model", compiles, 0.0, counters.compiles, counters.live_programs))
+        found, programs = self.device.counters(), self.trainer.pipeline.compiles
+        self.trainer.events.emit(events.Compile("model", programs, self._setup_s, found.compiles, found.live_programs))
         figures: dict[str, float | int | str] = {"device": device_name(facts), "data": self.data.source}
         figures |= {"parameters": model.parameter_count, "update": self.first, "target": self.target}
         self.trainer.events.emit(events.Report("begin of run", figures))

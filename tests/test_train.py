@@ -196,6 +196,17 @@ def test_signals_save(config: Path, number: signal.Signals) -> None:
     check_same(last(folder), last(straight))
 
 
+def test_a_killed_run_goes_on_from_its_last_checkpoint(config: Path) -> None:
+    often = changed("train.updates=40", "checkpoint.every=3")
+    straight, folder = run(config, "straight", *often), config.parent / "killed"
+    command = [sys.executable, "-m", "anetrain.train", str(config), "--out", str(folder), *often]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _wait_for(lambda: folder.is_dir() and bool(checkpoints(folder)))
+    process.kill()
+    process.wait()
+    check_same(last(run(config, "killed", "--resume", *often)), last(straight))
+
+
 def _wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not condition():
@@ -250,7 +261,7 @@ BAD: dict[str, tuple[list[str], str]] = {  # arguments, and what the sentence sa
     "import of another thing": (changed("model.import=builtins:str"), "returned str; expected a Model"),
     "import that raises": (changed("model.import=math:sqrt"), "model.import: math:sqrt raised TypeError"),
     "loss scale": (changed("precision.loss_scale=1000"), "precision.loss_scale: "),
-    "cooldown": (changed("schedule.cooldown=2"), "only kind 'wsd' has one"),
+    "cooldown": (changed("schedule.cooldown=2"), "schedule: cooldown is 2; only kind 'wsd' has one"),
     "group": (changed("optim.groups=[{patterns: layer.*}]"), "no parameter matches 'layer.*'"),
     "no data": (["--data", "none.bin"], "there is no such file"),
     "short data": (["--data", "short.bin"], "at least 33 are needed"),
