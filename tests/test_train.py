@@ -17,15 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anetrain import events, formats
+from anetrain import assembly, events, formats
 from anetrain.checkpoint import Checkpoint, checkpoints, find, load
 from anetrain.cli import main as anetrain
 from anetrain.config import load as load_config
+from anetrain.config import parse
 from anetrain.data.shards import ShardWriter
 from anetrain.data.tokenizers import builtin_tokenizer
 from anetrain.model import PRESETS, Model
+from anetrain.optim import AdamW
 from anetrain.progress import Progress, Totals, report_text
 from anetrain.train import main
+from anetrain.trainer import Trainer
 from tests.support import emulator
 
 ROOT = Path(__file__).parent.parent
@@ -95,7 +98,11 @@ def test_a_run(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     updates = heard(folder, events.Update)
     assert [event.update for event in updates] == [1, 2, 3, 4, 5, 6]
     assert updates[-1].loss < updates[0].loss - 0.05
-    assert [event.update for event in heard(folder, events.Validation)] == [2, 4, 6]
+    assert [(event.update, event.tokens) for event in heard(folder, events.Validation)] == [
+        (2, 199),
+        (4, 199),
+        (6, 199),
+    ]
     assert load_config(folder / "config.yaml") == load_config(config)
     checkpoint = last(folder)
     assert (checkpoint.step, checkpoint.tokenizer, checkpoint.device) == (6, builtin_tokenizer().hash, "emulator")
@@ -159,6 +166,8 @@ def test_resume_is_exact(config: Path, steps: int, capsys: pytest.CaptureFixture
     check_same(last(parts), last(straight))
     losses = [[event.loss for event in heard(folder, events.Update)] for folder in (straight, parts)]
     assert losses[0] == losses[1]
+    validations = [[event.update for event in heard(folder, events.Validation)] for folder in (straight, parts)]
+    assert validations[0] == validations[1]
 
 
 def test_a_finished_run_is_extended(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,18 +190,19 @@ def test_resume_into_another_folder(config: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save(config: Path, number: signal.Signals) -> None:
-    straight = run(config, "straight", "--set", "train.updates=40")
+    longer = changed("train.updates=400", "train.validate_every=200", "log.every=100")
+    straight = run(config, "straight", *longer)
     folder = config.parent / "stopped"
-    command = [sys.executable, "-m", "anetrain.train", str(config), "--out", str(folder), "--set", "train.updates=40"]
+    command = [sys.executable, "-m", "anetrain.train", str(config), "--out", str(folder), *longer]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _wait_for(lambda: (folder / "events.jsonl").exists() and '"update"' in (folder / "events.jsonl").read_text())
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     step = last(folder).step
-    if step < 40:  # else it was done before the signal came
-        assert f"stopped by {number.name} after update {step}" in out
-        assert main(shlex.split(out.strip().splitlines()[-1])[3:]) == 0
+    assert 0 < step < 400
+    assert f"stopped by {number.name} after update {step}" in out
+    assert main(shlex.split(out.strip().splitlines()[-1])[3:]) == 0
     check_same(last(folder), last(straight))
 
 
@@ -217,9 +227,10 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 # ---------------------------------------------------------------- what fails
 
 
-def test_divergence_is_diagnosed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("rate", ["1e30", "1e39"])  # weights that are large, weights that are infinite
+def test_divergence_is_diagnosed(config: Path, rate: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run(config, "run", "--steps", "1")
-    assert main([str(config), "--resume", str(folder), "--set", "optim.lr=1e30"]) == 1
+    assert main([str(config), "--resume", str(folder), "--set", f"optim.lr={rate}"]) == 1
     error = capsys.readouterr().err
     assert re.search(r"anetrain train: update \d: .*(Weights are|not finite)", error)
     assert "To go on:" in error
@@ -332,6 +343,45 @@ def test_checkpoints_that_do_not_fit(inputs: Path, config: Path, capsys: pytest.
     weights.write_bytes(content)
     assert main([str(config), "--resume", str(folder)]) == 2
     assert "weights.safetensors" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- what the config says is what is made
+
+
+def made(*changes: str) -> Trainer:
+    config = parse(CONFIG, changes)
+    return assembly.make_trainer(config, assembly.find_model(config), assembly.open_device(config))
+
+
+def test_settings_arrive() -> None:
+    trainer = made(
+        "optim.clip=0.25", "optim.weight_decay=0.75", "optim.eps=1e-4", "optim.betas=[0.5, 0.75]", "schedule.warmup=4",
+        "optim.groups=[{patterns: '*wq', lr_factor: 0.5}]", "precision.loss_scale=1024", "precision.growth_interval=7",
+        "train.accumulation=5", "device.executor=reference",
+    )  # fmt: skip
+    optimizer = trainer.optimizer
+    assert isinstance(optimizer, AdamW)
+    assert (optimizer.clip, optimizer.eps, optimizer.betas) == (0.25, 1e-4, (0.5, 0.75))
+    assert optimizer.settings["layers.0.ffn.w1"].decay == 0.75
+    assert optimizer.settings["layers.0.attention.wq"].lr_factor == 0.5
+    assert (trainer.scaler.scale, trainer.scaler.growth_interval, trainer.accumulation) == (1024.0, 7, 5)
+    assert [trainer.schedule(update) for update in (0, 3)] == [0.0025, 0.01]
+    assert trainer.schedule(6) == pytest.approx(0.001)
+    assert trainer.pipeline.device.facts["executor"] == "reference"
+
+
+def test_seed_precision_and_norms_arrive() -> None:
+    plain = made()
+    assert not np.array_equal(made("train.seed=1").pipeline.weights["embedding"], plain.pipeline.weights["embedding"])
+    ids = np.arange(64).reshape(2, 32)
+
+    def loss(trainer: Trainer) -> float:
+        return trainer.pipeline.evaluate(ids, ids).mean
+
+    exact = made("precision.arithmetic=fp32", "device.kind=emulator:exact")
+    found = {loss(plain), loss(exact), loss(made("pipeline.norms=device"))}
+    assert len(found) == 3
+    assert max(found) - min(found) < 0.01
 
 
 # ---------------------------------------------------------------- data and weights
