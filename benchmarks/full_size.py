@@ -78,7 +78,16 @@ def ids_and_targets(model: Model, seed: int = 1) -> tuple[npt.NDArray[np.int64],
 def emulated_step(
     model: Model, profile: str, executor: str = "fast", *, fp32: bool = False, loss_scale: float = 2.0**16
 ) -> Step:
-    engine = devices.open("emulator", profile, executor=executor, fp32=fp32, watchdog_s=None)
+    unlimited = 2**32 - 1  # a process of tests has compiled thousands of programs before this
+    engine = devices.open(
+        "emulator",
+        profile,
+        executor=executor,
+        fp32=fp32,
+        watchdog_s=None,
+        live_budget=unlimited,
+        compile_budget=unlimited,
+    )
     pipeline = Pipeline(engine, model, weights_of(model), precision="fp32" if fp32 else "fp16")
     started = time.perf_counter()
     loss = pipeline.micro_step(*ids_and_targets(model), loss_scale=loss_scale)

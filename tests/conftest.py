@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def backend(request: pytest.FixtureRequest) -> tuple[Path, int]:
 @pytest.fixture
 def library(backend: tuple[Path, int]) -> Iterator[Library]:
     """Both back ends in turn. Afterwards nothing may be left alive."""
+    gc.collect()  # programs of earlier tests that only garbage still holds count for the process, too
     library = Library(*backend)
     yield library
     library.release_all()
