@@ -339,8 +339,8 @@ TEST(every_check_of_a_blob) {
   CHECK(blob_refused(patched(good, 64, {0}), {"0xDEADBE00", "0xDEADBEEF"}));
   CHECK(blob_refused(patched(good, 68, {2}), {"fp32 (code 2)", "declares fp16"}));
   CHECK(blob_refused(patched(good, 68, {16}), {"fp8e4m3fn"}) && blob_refused(patched(good, 68, {99}), {"code 99"}));
-  CHECK(blob_refused(patched(good, 72, {6}), {"6 bytes", "takes 8"}));
-  CHECK(blob_refused(patched(good, 72, {255, 255, 255, 255, 255, 255, 255, 255}), {"takes 8"}));
+  CHECK(blob_refused(patched(good, 72, {6}), {"6 bytes", "expected 8"}));
+  CHECK(blob_refused(patched(good, 72, {255, 255, 255, 255, 255, 255, 255, 255}), {"expected 8"}));
   CHECK(blob_refused(patched(good, 80, {192}), {"192", "expected 128"}));
   CHECK(blob_refused(patched(good, 128, {0, 0x7E}), {"NaN"}) &&
         blob_refused(patched(good, 134, {0, 0xFC}), {"infinity"}));
