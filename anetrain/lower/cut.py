@@ -115,7 +115,7 @@ def gradient_values(derived: Derived) -> set[Value]:
 
 class _Depths:
     def __init__(self, derived: Derived, late: set[Value], granularity: Granularity) -> None:
-        self.derived, self.late, self.granularity = derived, late, granularity
+        self.late, self.granularity = late, granularity
         self.stage_of = derived.graph.stage_of
         self.of: dict[Node, int] = {}
         forward = [node for node in derived.graph.nodes if node.outputs[0] not in late]

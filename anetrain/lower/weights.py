@@ -30,8 +30,6 @@ def padded(width: int) -> int:
 class WeightSurfaces:
     surfaces: list[SurfaceSpec]
     places: dict[Value, WeightPlace]  # staged value -> where it lies
-    activation_rows: int = 0  # of a packed surface: channels its activations may take ...
-    activation_columns: int = 0  # ... and columns, before the weights
 
 
 def place_weights(
@@ -117,4 +115,4 @@ def _packed(name: str, staged: list[Value], activation_rows: int, activation_col
         column += padded(columns)
         channels = max(channels, rows)
     surface = SurfaceSpec(name, channels, column, weights=True)
-    return WeightSurfaces([surface], places, activation_rows, activation_columns)
+    return WeightSurfaces([surface], places)
