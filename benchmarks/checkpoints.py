@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from anetrain import files  # noqa: E402
 from anetrain.checkpoint import State, Store, find, load  # noqa: E402
 from anetrain.model import PRESETS  # noqa: E402
-from benchmarks.harness import Deferred, Pair, Rows, Timed, main  # noqa: E402
+from benchmarks._harness import Deferred, Pair, Rows, Timed, main  # noqa: E402
 
 rows = Rows("benchmarks.checkpoints")
 

@@ -15,8 +15,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from anetrain import cpu  # noqa: E402
-from benchmarks import audit_rows, executor_rows  # noqa: E402
-from benchmarks.harness import Pair, Rows, main  # noqa: E402
+from benchmarks import _audit_rows as audit_rows  # noqa: E402
+from benchmarks import _executor_rows as executor_rows  # noqa: E402
+from benchmarks._harness import Pair, Rows, main  # noqa: E402
 
 rows = Rows("benchmarks.device")
 

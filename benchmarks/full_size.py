@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 from anetrain import device as devices  # noqa: E402
 from anetrain.model import PRESETS, Model  # noqa: E402
 from anetrain.pipeline import Pipeline  # noqa: E402
-from benchmarks.harness import THREADS  # noqa: E402
+from benchmarks._harness import THREADS  # noqa: E402
 from tests.transformers_models import their_gradients, their_model, their_step  # noqa: E402
 
 Arrays = dict[str, npt.NDArray[np.float32]]

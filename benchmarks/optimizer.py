@@ -17,7 +17,7 @@ import anetrain.device  # noqa: E402
 from anetrain.model import Arrays, Model  # noqa: E402
 from anetrain.optim import AdamW  # noqa: E402
 from anetrain.pipeline import Pipeline  # noqa: E402
-from benchmarks.harness import THREADS, Deferred, Pair, Rows, Timed, main  # noqa: E402
+from benchmarks._harness import THREADS, Deferred, Pair, Rows, Timed, main  # noqa: E402
 
 rows = Rows("benchmarks.optimizer")
 PEER = "torch clip_grad_norm_ + fused AdamW"

@@ -32,7 +32,7 @@ from anetrain.model import Model  # noqa: E402
 from anetrain.optim import AdamW  # noqa: E402
 from anetrain.pipeline import Pipeline  # noqa: E402
 from anetrain.spec import ModelSpec  # noqa: E402
-from benchmarks.harness import THREADS, Deferred, Pair, Rows, Timed, main  # noqa: E402
+from benchmarks._harness import THREADS, Deferred, Pair, Rows, Timed, main  # noqa: E402
 
 rows = Rows("benchmarks.step")
 

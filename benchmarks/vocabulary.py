@@ -18,7 +18,7 @@ import numpy.typing as npt
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from anetrain import cpu  # noqa: E402
-from benchmarks.harness import THREADS, Pair, Rows, main  # noqa: E402
+from benchmarks._harness import THREADS, Pair, Rows, main  # noqa: E402
 
 rows = Rows("benchmarks.vocabulary")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 import anetrain.device
 from anetrain.mil.graph import Graph, Value
-from benchmarks.harness import Pair, Rows, Timed
+from benchmarks._harness import Pair, Rows, Timed
 
 Array = np.ndarray[Any, Any]
 SHAPES = ((768, 768, 256), (2048, 768, 256), (768, 2048, 256))  # m, k, n

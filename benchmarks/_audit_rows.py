@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from anetrain.mil.graph import Graph, Value
-from benchmarks.executor_rows import HEAD_DIM, HEADS, SEQUENCE, Array, Bound, random_halves
-from benchmarks.harness import Rows, Timed
+from benchmarks._executor_rows import HEAD_DIM, HEADS, SEQUENCE, Array, Bound, random_halves
+from benchmarks._harness import Rows, Timed
 
 DIM, HIDDEN = HEADS * HEAD_DIM, 2048
 # Each weight [N, K] of the layer; y[N, T] = w[N, K] x[K, T].
