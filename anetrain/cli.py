@@ -1,13 +1,24 @@
-"""The command `anetrain`: `anetrain train ...` is `python -m anetrain.train ...`."""
+"""The command `anetrain`: `anetrain train ...` is `python -m anetrain.train ...`, and so on with every command."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """`module` is imported when the command is called; its `main` takes the arguments behind the command's name and
+    returns the exit code."""
+
+    module: str
+    what: str
+
 
 COMMANDS = {
-    "train": "train a model as a config says",
-    "info": "what this machine offers, and which device is chosen",
+    "train": Command("anetrain.train", "train a model as a config says"),
+    "info": Command("anetrain.info", "what this machine offers, and which device is chosen"),
 }
 
 
@@ -16,18 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = given[0] if given else "--help"
     if name in ("-h", "--help"):
         print("usage: anetrain COMMAND [-h] ...\n")
-        print("\n".join(f"  {command:8} {what}" for command, what in COMMANDS.items()))
+        print("\n".join(f"  {name:8} {command.what}" for name, command in COMMANDS.items()))
         return 0
-    if name == "train":
-        from anetrain import train
-
-        return train.main(given[1:])
-    if name == "info":
-        from anetrain import info
-
-        return info.main(given[1:])
-    print(f"anetrain: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
-    return 2
+    if name not in COMMANDS:
+        print(f"anetrain: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    code: int = importlib.import_module(COMMANDS[name].module).main(given[1:])
+    return code
 
 
 if __name__ == "__main__":
