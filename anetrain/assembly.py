@@ -242,7 +242,7 @@ def make_trainer(config: Config, found: Found, device: Device, listeners: Iterab
         seed=config.train.seed,
         layout=config.pipeline.layout,
         granularity=config.pipeline.granularity,
-        norms=config.pipeline.norms,
+        extras=config.pipeline.extras,
         precision=config.precision.arithmetic,
         save_probabilities_up_to=config.pipeline.save_probabilities_up_to,
         overlap=config.pipeline.overlap,

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from anetrain.graph import Place
 from anetrain.graph.builder import Precision as Arithmetic
 from anetrain.lower import Granularity, Layout
+from anetrain.pipeline.extras import Extra, chosen
 from anetrain.schedule import Kind
 from anetrain.spec import Rope
 
@@ -161,9 +161,17 @@ class PipelineSection(Section):
         default="stacked", description="how weights reach the device; baked: compiled anew at each update"
     )
     granularity: Granularity = Field(default="fused", description="the largest programs to try")
-    norms: Place = Field(default="host", description="where norms are computed")
+    extras: Literal["none", "all"] | Extra | list[Extra] = Field(
+        default="none", description="also on the device: norms, final_norm, classifier, or a list of them"
+    )
     save_probabilities_up_to: int = Field(default=512, ge=0, description="sequences beyond it compute attention again")
     overlap: bool | None = Field(default=None, description="weight gradients beside the device; null: on a real one")
+
+    @field_validator("extras", mode="before")
+    @classmethod
+    def _known_extras(cls, given: Any) -> Any:
+        chosen(given)  # says what is wrong better than a mismatch with three types
+        return given
 
 
 class DeviceSection(Section):

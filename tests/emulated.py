@@ -18,6 +18,7 @@ from anetrain.lower import lower
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.pipeline import CompiledPlan, Layer, Pipeline, SurfacePool
+from anetrain.pipeline.extras import Extras, chosen
 from tests.block_runs import random_parameter
 
 Arrays = dict[str, Array]
@@ -75,17 +76,18 @@ class EmulatedModel:
         s: ModelSpec,
         device: Device,
         *,
-        norms: Place = "host",
+        extras: Extras = "none",
         classifier: Classifier | None = None,
         loss_scale: float = 2.0**16,
         seed: int = 0,
         **options: Any,
     ) -> None:
-        self.spec, self.norms, self.loss_scale = s, norms, loss_scale
+        self.spec, self.loss_scale = s, loss_scale
+        self.norms: Place = "device" if "final_norm" in chosen(extras) else "host"  # of the final one
         self.precision: Precision = "fp32" if device.facts["fp32"] else "fp16"
         model = Model(s, classifier=classifier)
         weights = realistic_weights(model, seed)
-        self.pipeline = Pipeline(device, model, weights, norms=norms, precision=self.precision, **options)
+        self.pipeline = Pipeline(device, model, weights, extras=extras, precision=self.precision, **options)
         self.parameters, self.gradients = self.pipeline.weights, self.pipeline.gradients
 
     def step(self, ids: Array, targets: Array) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from anetrain.blocks.embedding import DEVIATION
@@ -13,16 +14,33 @@ if TYPE_CHECKING:
     from anetrain.spec import ModelSpec
 
 AXIS_LIMIT = 16_384  # the longest axis that every chip takes (ANE_FACTS C11)
+ROWS_MULTIPLE = 64  # what an engine computes at a time
 
 
 class Classifier:
     """`place`: where logits are computed. On the host in fp32; on the device in chunks of at most `chunk_rows` rows of
-    the vocabulary, each a stage. A tied classifier is the embedding: the parameter has the same name in both."""
+    the vocabulary, each a stage. Gradients are computed on the host in either case: those of logits are too small for
+    fp16. A tied classifier is the embedding: the parameter has the same name in both."""
 
     def __init__(self, place: Place = "host", chunk_rows: int = AXIS_LIMIT) -> None:
         if chunk_rows < 1:
             raise ValueError(f"chunk_rows is {chunk_rows}, expected a positive number of rows")
         self.place, self.chunk_rows = place, chunk_rows
+
+    def on_device(self, chunk_rows: int) -> Classifier:
+        """This classifier with its logits on the device; as it is if they are there already."""
+        if self.place == "device":
+            return self
+        moved = copy.copy(self)
+        moved.place, moved.chunk_rows = "device", chunk_rows
+        return moved
+
+    def chunks(self, vocab: int) -> list[tuple[int, int]]:
+        """(first row, behind the last row) of each: as few as there can be, about equally long."""
+        count = -(-vocab // self.chunk_rows)
+        rows = -(-vocab // count)
+        rows = min(-(-rows // ROWS_MULTIPLE) * ROWS_MULTIPLE, self.chunk_rows)
+        return [(begin, min(begin + rows, vocab)) for begin in range(0, vocab, rows)]
 
     def weights(self, s: ModelSpec) -> WeightTree:
         name = "embedding" if s.tied else "classifier"
@@ -34,11 +52,12 @@ class Classifier:
         table = w.embedding if g.spec.tied else w.classifier
         if self.place == "host":
             return [g.host_linear(normal, table)]
-        chunks = []
-        for begin in range(0, g.spec.vocab, self.chunk_rows):
-            g.stage()
-            rows = g.staged(table, begin, min(begin + self.chunk_rows, g.spec.vocab))
-            chunks.append(g.to_host(g.linear(normal, rows)))
+        chunks: list[Value] = []
+        for begin, end in self.chunks(g.spec.vocab):
+            if chunks:
+                g.stage()
+            rows = g.staged(table, begin, end)
+            chunks.append(g.to_host(g.linear(normal, rows, host_backward=True)))
         return chunks
 
     def loss(self, g: BlockGraph, x: Value, w: Any, targets: Value, scale: Value) -> Value:

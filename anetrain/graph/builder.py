@@ -165,9 +165,11 @@ class BlockGraph(Graph):
 
     # ------------------------------------------------------------ on the device
 
-    def linear(self, x: Operand, weight: Value, bias: Value | None = None) -> Value:  # type: ignore[override]
-        """weight [N, K] times x [1, K, 1, T], plus bias [N]."""
-        y = self.apply("dense", x=x, weight=weight)[0]
+    def linear(  # type: ignore[override]
+        self, x: Operand, weight: Value, bias: Value | None = None, *, host_backward: bool = False
+    ) -> Value:
+        """weight [N, K] times x [1, K, 1, T], plus bias [N]. `host_backward`: backward is the host's, in fp32."""
+        y = self.apply("dense", x=x, weight=weight, host_backward=host_backward)[0]
         return y if bias is None else self.shift(y, bias)
 
     def scale(self, x: Operand, vector: Value, axis: int = 1) -> Value:
@@ -200,9 +202,17 @@ class BlockGraph(Graph):
         """table [V, C] at ids [T]: fp32 [1, C, 1, T] on the host."""
         return self.apply("embedding", table=self._stored("[embedding] table", table), ids=ids)[0]
 
-    def host_linear(self, x: Value, weight: Value) -> Value:
-        """weight [N, K] times x [1, K, 1, T] in fp32 on the host."""
-        return self.apply("host_dense", x=x, weight=self._stored("[host_linear] weight", weight))[0]
+    def host_linear(self, x: Value, weight: Value, *, transpose: bool = False) -> Value:
+        """weight [N, K] times x [1, K, 1, T] in fp32 on the host; transposed, [N, K] times x [1, N, 1, T]. Of a staged
+        weight it takes the rows that were staged, unrounded."""
+        begin, end = 0, weight.shape[0]
+        if _is(weight, "staged"):
+            begin, end, paired_head = (weight.producer.parameters[key] for key in ("begin", "end", "paired_head"))  # type: ignore[union-attr]
+            if paired_head:
+                raise BuildError("[host_linear] weight has RoPE pairs, whose rows the host has in another order")
+            weight = _operand(weight)
+        stored = self._stored("[host_linear] weight", weight)
+        return self.apply("host_dense", x=x, weight=stored, transpose=transpose, begin=begin, end=end)[0]
 
     def cross_entropy(self, logits: Value | Sequence[Value], targets: Value, scale: Value) -> Value:
         """The mean loss [1]; its gradient is that of scale * loss."""

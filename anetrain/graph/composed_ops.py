@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from anetrain.mil.graph import Graph, Value
 
 
+SMALLEST_GRADIENT = 2.0**-10  # rows below it are not brought to size 1, so that rows of zeros are not divided by 0
+
+
 class ComposedOp(BlockOp):
     @staticmethod
     def compose(g: Graph, *operands: Any, **parameters: Any) -> tuple[Value, ...]:
@@ -65,9 +68,7 @@ class Normalise(ComposedOp):
         # The largest elements become about `size`, a power of two whose squares have a sum below 2^14: large, because
         # some engines drop summands below 2^-14, but far from 2^15, where sums end.
         size = 2.0 ** math.floor(math.log2(2**14 / terms) / 2)
-        above, below = (g.relu(g.reduce_max(v, axes=(axis,), keep_dims=True)) for v in (x, g.mul(x, -1.0)))
-        divisor = g.add(g.add(g.mul(above, 1.0 / size), g.mul(below, 1.0 / size)), floor / size)
-        inverse = g.pow(divisor, -1.0)
+        inverse = g.pow(_about_the_largest(g, x, axis, 1.0 / size, floor), -1.0)
         unit = g.mul(x, inverse)
         small = g.mul(inverse, floor)  # sqrt(eps) in the same units
         least = g.mul(small, small)
@@ -88,17 +89,25 @@ class Normalise(ComposedOp):
             backward.refuse("the factor of a row is for its own derivative only")
         axis = backward.parameter("axis")
         terms = y.shape[axis]
-        # Half way between sums past 2^15 and summands below 2^-14: for 768 channels, gradients all of 1000 and all
-        # along y just fit, and those of 0.01 just do not vanish.
-        scale = 2.0 ** -round(math.log2(terms) / 2)
+        # Means are taken of dy divided by about its largest element, so elements are at most 2. The mean of |y| is at
+        # most 1, as that of y^2 is: sums stay below 2^14, half of where they end, for gradients of any magnitude.
+        scale = 2.0 ** math.floor(math.log2(2**13 / terms))
+        size = _about_the_largest(g, upstream, axis, 0.5, SMALLEST_GRADIENT)
+        unit = g.mul(upstream, g.pow(size, -1.0))
 
         def mean(value: Value) -> Value:
-            return g.mul(sum_over(g, value, (axis,)), 1.0 / (terms * scale))
+            return g.mul(g.mul(sum_over(g, value, (axis,)), 1.0 / (terms * scale)), size)
 
-        change = g.sub(upstream, g.mul(y, mean(g.mul(upstream, g.mul(y, scale)))))
+        change = g.sub(upstream, g.mul(y, mean(g.mul(unit, g.mul(y, scale)))))
         if backward.parameter("centred"):
-            change = g.sub(change, mean(g.mul(upstream, scale)))
+            change = g.sub(change, mean(g.mul(unit, scale)))
         return {"x": g.mul(change, factor)}
+
+
+def _about_the_largest(g: Graph, x: Value, axis: int, scale: float, floor: float) -> Value:
+    """Of each row: scale times a number between its largest magnitude and twice that, plus `floor`."""
+    above, below = (g.relu(g.reduce_max(v, axes=(axis,), keep_dims=True)) for v in (x, g.mul(x, -1.0)))
+    return g.add(g.add(g.mul(above, scale), g.mul(below, scale)), scale * floor)
 
 
 class SwapHalves(ComposedOp):

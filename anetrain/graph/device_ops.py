@@ -88,14 +88,19 @@ def is_staged(weight: Any) -> bool:
 
 
 class Dense(BlockOp):
-    """A linear layer without bias, channel first."""
+    """A linear layer without bias, channel first. `host_backward`: its gradients are computed on the host, in fp32."""
 
     name = "dense"
-    args = (tensor("x"), tensor("weight"), parameter("transpose", "bool", False))
+    args = (
+        tensor("x"),
+        tensor("weight"),
+        parameter("transpose", "bool", False),
+        parameter("host_backward", "bool", False),
+    )
     shape_rule = "x [1, K, 1, T], weight [N, K] -> [1, N, 1, T]; transpose: x [1, N, 1, T] -> [1, K, 1, T]"
 
     @staticmethod
-    def infer(x: TensorType, weight: TensorType, transpose: bool) -> TensorType:
+    def infer(x: TensorType, weight: TensorType, transpose: bool, host_backward: bool) -> TensorType:
         rank_between("x", x, 4, 4)
         rank_between("weight", weight, 2, 2)
         out_channels, in_channels = weight.shape[::-1] if transpose else weight.shape
@@ -106,7 +111,7 @@ class Dense(BlockOp):
         return TensorType(x.dtype, (1, out_channels, 1, x.shape[3]))
 
     @staticmethod
-    def meaning(x: Array, weight: Array, transpose: bool) -> Array:
+    def meaning(x: Array, weight: Array, transpose: bool, host_backward: bool = False) -> Array:
         product = np.matmul(weight.T if transpose else weight, x[0, :, 0, :])
         return np.asarray(product[None, :, None, :])
 
@@ -114,10 +119,12 @@ class Dense(BlockOp):
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
         x, weight = (backward.operand(name) for name in ("x", "weight"))
-        transpose = backward.parameter("transpose")
+        transpose, on_host = backward.parameter("transpose"), backward.parameter("host_backward")
         upstream = backward.gradient
         gradients = {}
-        if backward.wants("x"):
+        if backward.wants("x") and on_host:
+            gradients["x"] = graph.host_linear(upstream, weight, transpose=not transpose)
+        elif backward.wants("x"):
             gradients["x"] = graph.apply("dense", x=upstream, weight=weight, transpose=not transpose)[0]
         if backward.wants("weight"):
             a, b = (x, upstream) if transpose else (upstream, x)

@@ -268,33 +268,47 @@ class Embedding(HostOp):
 
 
 class HostDense(HostOp):
-    """A linear layer in fp32, on the parameter itself: the classifier."""
+    """A linear layer in fp32, on rows begin:end of the parameter itself: the classifier."""
 
     name = "host_dense"
-    args = (tensor("x"), tensor("weight"), parameter("transpose", "bool", False))
-    shape_rule = "x [1, K, 1, T], weight [N, K] -> [1, N, 1, T]; transpose: x [1, N, 1, T] -> [1, K, 1, T]"
+    args = (
+        tensor("x"),
+        tensor("weight"),
+        parameter("transpose", "bool", False),
+        parameter("begin", "int32", 0),
+        parameter("end", "int32", required=True),
+    )
+    shape_rule = "x [1, K, 1, T], weight [N, K] -> [1, end - begin, 1, T]; transpose: the way back"
 
     @staticmethod
-    def infer(x: TensorType, weight: TensorType, transpose: bool) -> TensorType:
+    def infer(x: TensorType, weight: TensorType, transpose: bool, begin: int, end: int) -> TensorType:
         _channel_first("x", x)
         rank_between("weight", weight, 2, 2)
-        out_channels, in_channels = weight.shape[::-1] if transpose else weight.shape
+        if not 0 <= begin < end <= weight.shape[0]:
+            mismatch("begin", f"rows {begin} to {end} do not lie in {weight}")
+        sides = (end - begin, weight.shape[1])
+        out_channels, in_channels = sides[::-1] if transpose else sides
         if x.shape[1] != in_channels:
             mismatch("weight", f"takes {in_channels} channels, x has {x.shape[1]}")
         return TensorType("fp32", (1, out_channels, 1, x.shape[3]))
 
-    meaning = Dense.meaning
+    @staticmethod
+    def meaning(x: Array, weight: Array, transpose: bool, begin: int, end: int) -> Array:
+        return Dense.meaning(x, weight[begin:end], transpose)
 
     @staticmethod
     def derivative(backward: Backward) -> Mapping[str, Any]:
         graph: Any = backward.graph
         x, weight = (backward.operand(name) for name in ("x", "weight"))
+        transpose, begin, end = (backward.parameter(name) for name in ("transpose", "begin", "end"))
         upstream = backward.gradient
         if backward.wants("weight"):
-            graph.records.append(Record("gemm", weight, upstream, x, end=weight.shape[0], rows_axis=1))
+            a, b = (x, upstream) if transpose else (upstream, x)
+            graph.records.append(Record("gemm", weight, a, b, begin, end, rows_axis=1))
         if not backward.wants("x"):
             return {}
-        return {"x": graph.apply("host_dense", x=upstream, weight=weight, transpose=True)[0]}
+        rows = {"begin": begin, "end": end}
+        return {"x": graph.apply("host_dense", x=upstream, weight=weight, transpose=not transpose, **rows)[0]}
 
 
 class CrossEntropy(HostOp):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import anetrain.device
 from anetrain.device import Device, Finding, check, profiles, rule_table
 from anetrain.lower.plan import Plan
 from anetrain.mil.blobs import write_blob
@@ -47,6 +48,15 @@ def check_on_device(plan: Plan, device: Device) -> list[tuple[str, Finding]]:
     rules = {rule: facts["rules"].get(rule, False) for rule in rule_table()}
     profile = facts["profile"] if facts["profile"] in profiles() else "exact"  # of a file: the rules say it all
     return check_plan(plan, profile, rules=rules, allow_unproven=facts["allow_unproven"], fp32=facts["fp32"])
+
+
+def limit_on_device(device: Device, rule: str, unknown: int) -> int:
+    """The number of a rule on this device; `unknown` where it has no such rule, or no profile describes its chip."""
+    facts = device.facts
+    if facts["kind"] != "emulator":
+        profile = profile_of_chip(facts.get("chip", ""))
+        facts = anetrain.device.open("emulator", profile).facts if profile else {"rules": {}}
+    return int(facts["rules"].get(rule) or unknown)
 
 
 def profile_of_chip(chip: str) -> str:

@@ -177,7 +177,8 @@ class _Emitter:
             flat = self.graph.slice_by_size(flat, begin=(0, 0, 0, 0), size=(1, length, 1, 1))
         return self._reshaped(flat, (length,))
 
-    def _dense(self, node: Any, transpose: bool) -> MilValue:
+    def _dense(self, node: Any, transpose: bool, host_backward: bool) -> MilValue:
+        """Where its backward runs makes no difference here."""
         x, weight = self._operand(node.tensors["x"]), node.tensors["weight"]
         rows, columns = weight.shape
         out_channels = columns if transpose else rows

@@ -30,7 +30,7 @@ from anetrain.autodiff import Derived, differentiate
 from anetrain.blocks import Block, Classifier, Embedding, build, build_embedding, build_loss
 from anetrain.device import Device
 from anetrain.errors import DeviceUnavailable
-from anetrain.graph import BlockGraph, Place
+from anetrain.graph import BlockGraph
 from anetrain.graph.builder import Precision
 from anetrain.graph.parameters import named
 from anetrain.lower import Granularity, Layout
@@ -41,6 +41,7 @@ from anetrain.lower.weights import padded
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.pipeline.errors import PlanError
+from anetrain.pipeline.extras import Extra, Extras, chosen, classifier_on_device
 from anetrain.pipeline.lane import Lane
 from anetrain.pipeline.layer import Layer, Traffic
 from anetrain.pipeline.programs import CompiledPlan
@@ -69,6 +70,7 @@ class Pipeline:
     compiles                programs compiled so far, those that the ladder gave up and those baked anew included
     account                 where the time of a step goes; start and stop it around what is to be measured
 
+    extras       what else runs on the device: "none", "all", or some of anetrain.pipeline.extras.EXTRAS
     overlap      weight gradients beside the device; by default on a real one only
     trains       False: forward only, no gradients are kept
     granularity  the largest programs to try: "fused", or "stage" or "linear" to see what those cost
@@ -83,7 +85,7 @@ class Pipeline:
         seed: int = 0,
         layout: Layout = "stacked",
         granularity: Granularity = "fused",
-        norms: Place = "host",
+        extras: Extras = "none",
         precision: Precision = "fp16",
         save_probabilities_up_to: int = 512,
         memory: LadderMemory | None = None,
@@ -109,7 +111,7 @@ class Pipeline:
         self._compiled: list[CompiledPlan] = []
         self._is_staged = False
         try:
-            self._parts = self._build(norms, precision)
+            self._parts = self._build(chosen(extras), precision)
             self.stack = Stack(self._parts, self.lane)
             self.stage()
             self._ids, self._targets = self._tokens_of(0, "ids"), self._tokens_of(-1, "targets")
@@ -210,11 +212,13 @@ class Pipeline:
     def _tokens_of(self, layer: int, name: str) -> Array:
         return self.stack.layers[layer].inputs[name].reshape(self.spec.batch, self.spec.seq)
 
-    def _build(self, norms: Place, precision: Precision) -> list[Part]:
+    def _build(self, extras: frozenset[Extra], precision: Precision) -> list[Part]:
         known: dict[object, tuple[Derived, CompiledPlan]] = {}
         parts: list[Part] = []
         for prefix, block in self.model.parts:
-            graph = _graph(block, self.spec, norms, precision)
+            if isinstance(block, Classifier) and "classifier" in extras:
+                block = classifier_on_device(block, self.device, self.layout, self.spec)
+            graph = _graph(block, self.spec, extras, precision)
             key = signature(graph)
             names = {item.name: prefix + item.name for item in graph.parameters.values()}
             weights = {own: self.weights[name] for own, name in names.items()}
@@ -260,9 +264,11 @@ def _padded(model: Model) -> ModelSpec:
     return wide if model.causal and fits else model.spec
 
 
-def _graph(block: Block | Embedding | Classifier, spec: ModelSpec, norms: Place, precision: Precision) -> BlockGraph:
+def _graph(
+    block: Block | Embedding | Classifier, spec: ModelSpec, extras: frozenset[Extra], precision: Precision
+) -> BlockGraph:
     if isinstance(block, Embedding):
         return build_embedding(spec)
     if isinstance(block, Classifier):
-        return build_loss(block, spec, norms=norms, precision=precision)
-    return build(block, spec, norms=norms, precision=precision)
+        return build_loss(block, spec, norms="device" if "final_norm" in extras else "host", precision=precision)
+    return build(block, spec, norms="device" if "norms" in extras else "host", precision=precision)

@@ -133,7 +133,7 @@ def _embedding(op: Operands) -> Work:
 
 
 def _dense(op: Operands) -> Work:
-    weight = op["weight"]
+    weight = op["weight"][op.parameter("begin") : op.parameter("end")]
     return partial(
         cpu.matmul, weight.T if op.parameter("transpose") else weight, op.matrix("x"), out=op.matrix_result(0)
     )
