@@ -18,6 +18,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("anetrain.train", "train a model as a config says"),
+    "data": Command("anetrain.commands.data", "prepare text for training, look at token files, download data"),
+    "convert": Command("anetrain.commands.convert", "models from and to llama2.c, Hugging Face, checkpoints"),
     "info": Command("anetrain.info", "what this machine offers, and which device is chosen"),
 }
 

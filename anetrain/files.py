@@ -81,6 +81,12 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         sync(file.fileno())
 
 
+def copy(source: Path, target: Path) -> None:
+    """A new file with the same bytes, durable."""
+    with source.open("rb") as old, new_file(target) as new:
+        shutil.copyfileobj(old, new)
+
+
 def sync(descriptor: int) -> None:
     """To the medium: on macOS fsync alone stops at the drive's cache."""
     if sys.platform == "darwin":

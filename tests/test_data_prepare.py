@@ -14,8 +14,9 @@ import pytest
 
 from anetrain.data import prepare as module
 from anetrain.data.corpus import story
+from anetrain.data.documents import Reading, documents
 from anetrain.data.errors import DataError
-from anetrain.data.prepare import documents, held_out, prepare
+from anetrain.data.prepare import held_out, prepare
 from anetrain.data.shards import document_starts, join, open_tokens, read_info
 from anetrain.data.tokenizers import builtin_tokenizer, scored
 
@@ -103,9 +104,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     straight = prepare(sources, tmp_path / "straight", tokenizer=None, fraction=0.2)
     read: list[str] = []
 
-    def failing(source: Path) -> Iterator[tuple[str, int]]:
+    def failing(source: Path, reading: Reading) -> Iterator[tuple[str, int]]:
         read.append(source.name)
-        for number, found in enumerate(documents(source)):
+        for number, found in enumerate(documents(source, reading)):
             if source.name == "b.txt" and number == 5 and read.count("b.txt") == 1:
                 raise KeyboardInterrupt
             yield found
@@ -196,7 +197,7 @@ def test_what_is_wrong_is_refused(tmp_path: Path, name: str, data: bytes, messag
 
 
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LONGEST", 1000)
+    monkeypatch.setattr("anetrain.data.documents._LONGEST", 1000)
     with pytest.raises(DataError, match=r"a\.txt, line 1: longer than 1000 bytes"):
         prepare([write_txt(tmp_path / "a.txt", ["x" * 1000])], tmp_path, tokenizer=None)
     short = "short\n" * 100

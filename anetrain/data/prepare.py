@@ -1,34 +1,33 @@
 """Text files become token shards: `train.bin` and `validation.bin` in one folder.
 
-.txt files hold documents with a line `<|endoftext|>` between them, .jsonl files one object per line, .json files a list
-of objects; the text of an object is its field `text` or `story`. White space around a document is dropped, empty
-documents are left out.
-
-Whether a document is held out follows from its text alone: the same text is never in both files, whatever the order.
-Each source is finished in files of its own, and these are joined at the end: what was interrupted goes on with the
-source it was at.
+Whether a document is held out follows from its text alone: the same text is never in both files, whatever the order
+(unless there are sources for validation alone). Each source is finished in files of its own, and these are joined at
+the end: what was interrupted goes on with the source it was at.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+import shutil
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
+from anetrain import files
 from anetrain.data import tokenizers
+from anetrain.data.documents import USUAL, Reading, check_source, documents
 from anetrain.data.errors import DataError
 from anetrain.data.shards import Progress, ShardWriter, join, read_info
+from anetrain.data.tokenizers import scored, sentence
 
-SEPARATOR = "<|endoftext|>"
-FIELDS = ("text", "story")
-_LONGEST = 1 << 24  # bytes of a document
 _OFTEN = 1 << 20  # bytes between two calls of progress
+_IGNORING = (signal.SIGINT, signal.SIG_IGN)
+_TRAINED_ON = 50_000_000  # characters at most that a tokenizer is trained on: its trainer holds them all in memory
 _SPLIT = ("train", "validation")
 
 
@@ -45,6 +44,7 @@ class _Job:
     source: Path
     tokenizer: Path | None
     fraction: float
+    reading: Reading
     parts: tuple[Path, ...]
     """Where it goes, for each of _SPLIT."""
 
@@ -54,59 +54,88 @@ def prepare(
     folder: Path,
     *,
     tokenizer: Path | None,
+    validation: Sequence[Path] = (),
     fraction: float = 0.01,
+    reading: Reading = USUAL,
     workers: int = 1,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """`tokenizer` is a file or folder for `tokenizers.load`; None is the builtin one. About `fraction` of all documents
-    are held out, none at 0. `progress` hears of bytes of the sources."""
+    """`tokenizer` is a file or folder for `tokenizers.load`, which is copied into `folder`; None is the builtin one.
+    About `fraction` of all documents of `sources` are held out, none at 0; those of `validation` all are. `progress`
+    hears of bytes of the sources."""
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction is {fraction}; expected 0 or more, and less than 1")
     if workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more")
-    _check_sources(sources)
-    targets = [folder / f"{name}.bin" for name in (_SPLIT if fraction else _SPLIT[:1])]
+    _check_sources([*sources, *validation])
+    targets = [folder / f"{name}.bin" for name in (_SPLIT if fraction or validation else _SPLIT[:1])]
     known = _load(tokenizer)
+    companions = {} if tokenizer is None else tokenizers.companions(tokenizer)
     parts = folder / "parts"
-    jobs = [_Job(source, tokenizer, fraction, _parts(parts, source, known, fraction)) for source in sources]
+    jobs = [
+        _Job(source, tokenizer, share, reading, _parts(parts, source, known, share, reading))
+        for share, group in ((fraction, sources), (1.0, validation))
+        for source in group
+    ]
     every_part = {path for job in jobs for path in job.parts}
     overwrite = overwrite or all(path.exists() for path in every_part)  # this run was interrupted at the very end
-    for target in targets:
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists; choose another folder, or allow to overwrite it")
-    parts.mkdir(parents=True, exist_ok=True)
-    _run(jobs, workers, progress)
-    of_target = [[job.parts[at] for job in jobs] for at in range(len(targets))]
-    for target, paths in zip(targets, of_target, strict=True):
-        _check_not_empty(target, paths)
-    counts = [
-        join(
-            paths,
-            target,
-            vocab=known.vocab,
-            document_start=known.document_start,
-            tokenizer=known.hash,
-            overwrite=overwrite,
-        )
-        for target, paths in zip(targets, of_target, strict=True)
-    ]
-    for path in every_part:
-        path.unlink()
-        for killed in parts.glob(f".{path.name}.*"):  # what a process that was killed could not remove
-            killed.unlink()
-    if not any(parts.iterdir()):
-        parts.rmdir()
-    held_out = counts[1] if fraction else 0
-    return Prepared(targets[0], targets[1] if fraction else None, counts[0], held_out)
+    check_targets(folder, overwrite=overwrite)
+    _check_companions(folder, companions, overwrite)
+    with _made(parts):
+        _run(jobs, workers, progress)
+        counts = _join(jobs, targets, known, overwrite)
+        for name, path in companions.items():
+            _copy(path, folder / name)
+        for path in every_part:
+            path.unlink()
+            for killed in parts.glob(f".{path.name}.*"):  # what a process that was killed could not remove
+                killed.unlink()
+        if not any(parts.iterdir()):
+            parts.rmdir()
+    if len(targets) == 1:
+        (folder / "validation.bin").unlink(missing_ok=True)  # of other documents
+        return Prepared(targets[0], None, counts[0], 0)
+    return Prepared(targets[0], targets[1], counts[0], counts[1])
 
 
-def documents(source: Path) -> Iterator[tuple[str, int]]:
-    """The documents of a file, each with the bytes of the file that were read so far."""
-    found = {".txt": _of_text, ".jsonl": _of_lines, ".json": _of_list}[source.suffix](source)
-    for text, done in found:
-        if text := text.strip():
-            yield text, done
+def check_targets(folder: Path, *, overwrite: bool = False) -> None:
+    """Raises FileExistsError where there are shards already: to be asked before a long work begins."""
+    for name in _SPLIT:
+        if (folder / f"{name}.bin").exists() and not overwrite:
+            raise FileExistsError(f"{folder / name}.bin exists; choose another folder, or allow to overwrite it")
+
+
+def train_tokenizer(
+    sources: Sequence[Path],
+    folder: Path,
+    *,
+    vocab: int,
+    fraction: float = 0.01,
+    reading: Reading = USUAL,
+    overwrite: bool = False,
+) -> Path:
+    """Trains one of Llama 2's kind on the documents that `prepare` does not hold out, on the first 50 million
+    characters of them. `folder` gets a tokenizer.model, which is returned, and the tokenizer.bin of llama2.c."""
+    _check_sources(sources)
+    target, exported = folder / "tokenizer.model", folder / "tokenizer.bin"
+    for path in (target, exported):
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists; take it as the tokenizer, choose another folder, or overwrite it")
+    texts = (text for source in sources for text, _ in documents(source, reading) if not held_out(text, fraction))
+    with _made(folder):
+        trained = sentence.train(_first(texts), target, vocab=vocab, overwrite=overwrite)
+        scored.write(exported, trained.bin_pieces(), overwrite=overwrite)
+    return target
+
+
+def _first(texts: Iterable[str]) -> Iterator[str]:
+    count = 0
+    for text in texts:
+        yield text
+        count += len(text)
+        if count >= _TRAINED_ON:
+            return
 
 
 def held_out(text: str, fraction: float) -> bool:
@@ -127,7 +156,8 @@ def _run(jobs: Sequence[_Job], workers: int, progress: Progress | None) -> None:
             _tokenize(job, None if progress is None else partial(_from, progress, done, total))
             done += job.source.stat().st_size
     else:
-        with get_context("spawn").Pool(min(workers, len(left))) as pool:  # no fork: this process may have threads
+        # No fork: this process may have threads. Of Ctrl-C only this process has something to say.
+        with get_context("spawn").Pool(min(workers, len(left)), signal.signal, _IGNORING) as pool:
             for size in pool.imap_unordered(_tokenize, left):
                 done += size
                 if progress is not None:
@@ -158,7 +188,7 @@ def _tokenize(job: _Job, progress: Progress | None = None) -> int:
             )
             for path in job.parts
         ]
-        for text, done in documents(job.source):
+        for text, done in documents(job.source, job.reading):
             try:
                 ids = tokenizer.encode(text)
             except DataError as error:
@@ -170,6 +200,50 @@ def _tokenize(job: _Job, progress: Progress | None = None) -> int:
     return size
 
 
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """It is there, and the ones around it; those that were made here and are empty in the end are removed again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the first one that is not empty ends it
+            for path in made:
+                path.rmdir()
+
+
+def _check_companions(folder: Path, companions: Mapping[str, Path], overwrite: bool) -> None:
+    for name, path in companions.items():
+        if (folder / name).exists() and not overwrite and (folder / name).read_bytes() != path.read_bytes():
+            raise FileExistsError(f"{folder / name} is not {path}; choose another folder, or allow to overwrite it")
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.exists() and target.samefile(source):
+        return
+    with source.open("rb") as old, files.replacing(target, overwrite=True) as new:
+        shutil.copyfileobj(old, new)
+
+
+def _join(jobs: Sequence[_Job], targets: Sequence[Path], tokenizer: tokenizers.Tokenizer, overwrite: bool) -> list[int]:
+    """The parts of all jobs become the targets; returns how many ids each has."""
+    of_target = [[job.parts[at] for job in jobs] for at in range(len(targets))]
+    for target, paths in zip(targets, of_target, strict=True):
+        _check_not_empty(target, paths)
+    return [
+        join(
+            paths,
+            target,
+            vocab=tokenizer.vocab,
+            document_start=tokenizer.document_start,
+            tokenizer=tokenizer.hash,
+            overwrite=overwrite,
+        )
+        for target, paths in zip(targets, of_target, strict=True)
+    ]
+
+
 def _check_not_empty(target: Path, parts: Sequence[Path]) -> None:
     if not any(read_info(path).count for path in parts):
         raise DataError(
@@ -178,7 +252,9 @@ def _check_not_empty(target: Path, parts: Sequence[Path]) -> None:
         )
 
 
-def _parts(folder: Path, source: Path, tokenizer: tokenizers.Tokenizer, fraction: float) -> tuple[Path, ...]:
+def _parts(
+    folder: Path, source: Path, tokenizer: tokenizers.Tokenizer, fraction: float, reading: Reading = USUAL
+) -> tuple[Path, ...]:
     """Names that change with everything that decides about what is in them."""
     stat = source.stat()
     deciding = (
@@ -188,6 +264,8 @@ def _parts(folder: Path, source: Path, tokenizer: tokenizers.Tokenizer, fraction
         tokenizer.hash,
         tokenizer.document_start,
         fraction,
+        reading.field,
+        reading.separator,
     )
     key = hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:16]
     return tuple(folder / f"{source.stem}-{key}-{name}.bin" for name in _SPLIT)
@@ -201,77 +279,4 @@ def _check_sources(sources: Sequence[Path]) -> None:
     if not sources:
         raise DataError("no source was given; expected .txt, .jsonl or .json files")
     for source in sources:
-        if source.suffix not in (".txt", ".jsonl", ".json"):
-            raise DataError(f"{source}: expected a file whose name ends in .txt, .jsonl or .json")
-        if not source.is_file():
-            raise DataError(f"{source}: there is no such file")
-
-
-# ---------------------------------------------------------------- kinds of files
-
-
-def _lines(source: Path) -> Iterator[tuple[int, str, int]]:
-    """Number, text and end of each line."""
-    done = 0
-    with source.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), 1):
-            done += len(line)
-            if len(line) >= _LONGEST:
-                raise DataError(f"{source}, line {number}: longer than {_LONGEST} bytes; is it text?")
-            try:
-                yield number, line.decode(), done
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{source}, line {number}: byte {error.start} of the line is 0x{line[error.start]:02x}, which is "
-                    "not UTF-8; convert the file first"
-                ) from None
-
-
-def _of_text(source: Path) -> Iterator[tuple[str, int]]:
-    lines: list[str] = []
-    size = begin = done = 0
-    for number, line, done in _lines(source):
-        if line.strip() == SEPARATOR:
-            yield "".join(lines), done
-            lines, size, begin = [], 0, number
-            continue
-        lines.append(line)
-        size += len(line)
-        if size > _LONGEST:
-            raise DataError(
-                f"{source}: the document that begins at line {begin + 1} is longer than {_LONGEST} characters; put "
-                f"lines {SEPARATOR} between documents"
-            )
-    yield "".join(lines), done
-
-
-def _of_lines(source: Path) -> Iterator[tuple[str, int]]:
-    for number, line, done in _lines(source):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{source}, line {number}: not JSON ({error})") from None
-            yield _text(record, f"{source}, line {number}"), done
-
-
-def _of_list(source: Path) -> Iterator[tuple[str, int]]:
-    try:
-        records = json.loads(source.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{source}: not JSON ({error})") from None
-    if not isinstance(records, list):
-        raise DataError(f"{source}: expected a list, found {type(records).__name__}")
-    size = source.stat().st_size
-    for at, record in enumerate(records, 1):
-        yield _text(record, f"{source}, record {at}"), size * at // len(records)
-
-
-def _text(record: Any, place: str) -> str:
-    names: Iterable[str] = record if isinstance(record, dict) else ()
-    for name in FIELDS:
-        if name in names and isinstance(record[name], str):
-            return str(record[name])
-    raise DataError(
-        f"{place}: expected an object with a text as {' or '.join(map(repr, FIELDS))}, found {record!r:.60}"
-    )
+        check_source(source)

@@ -13,19 +13,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from anetrain.checkpoint import Checkpoint, CheckpointError, find
 from anetrain.checkpoint import load as load_checkpoint
-from anetrain.formats import hf, legacy, llama2c
+from anetrain.formats import hf, legacy, llama2c, ours
 from anetrain.formats.safetensors_file import Dtype
 from anetrain.formats.tensors import Floats, FormatError, Tensors
 from anetrain.spec import ModelSpec
 
 __all__ = ["FORMATS", "Dtype", "FormatError", "Loaded", "load", "save"]
 
-FORMATS = ("huggingface", "llama2c-v0", "llama2c-v1")
+FORMATS = ("huggingface", "llama2c-v0", "llama2c-v1", "anetrain")
 """What `save` writes."""
 
 _FOREIGN = {  # first bytes of what people may take for a model of ours
@@ -36,13 +37,18 @@ _FOREIGN = {  # first bytes of what people may take for a model of ours
 
 @dataclass(frozen=True)
 class Loaded:
-    """`weights`: each [...] reads the tensor anew; `dict(weights)` reads all. `notes`: what to tell the user.
-    `checkpoint`: all that an earlier trainer's file has. (What else is in one of ours, anetrain.checkpoint gives.)"""
+    """`weights`: each [...] reads the tensor anew; `dict(weights)` reads all. `dtype`: what they are in the file.
+    `notes`: what to tell the user; `left_out`: what is there beside the model, and is no part of it. `tokenizer`: its
+    hash, where a checkpoint has it. `checkpoint`: all that an earlier trainer's file has. (What else is in one of ours,
+    anetrain.checkpoint gives.)"""
 
     format: str
     spec: ModelSpec
     weights: Mapping[str, Floats]
+    dtype: str
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    tokenizer: str | None = None
     checkpoint: legacy.Checkpoint | None = None
 
 
@@ -54,8 +60,7 @@ def load(path: str | Path) -> Loaded:
     first = _first_bytes(path)
     if first == legacy.MAGIC.to_bytes(4, "little"):
         checkpoint = legacy.read(path)
-        name = f"legacy-v{checkpoint.version}"
-        return Loaded(name, checkpoint.spec, checkpoint.weights, checkpoint.notes, checkpoint)
+        return _of_legacy(checkpoint)
     for magic, what in _FOREIGN.items():
         if first.startswith(magic):
             raise FormatError(path, f"is {what}")
@@ -67,7 +72,7 @@ def load(path: str | Path) -> Loaded:
         if first == llama2c.MAGIC:
             raise
         raise FormatError(path, f"{error.detail} (no format's first bytes, so read as llama2.c v0)") from error
-    return Loaded(f"llama2c-v{version}", spec, weights)
+    return Loaded(f"llama2c-v{version}", spec, weights, "int8" if version == 2 else "fp32")
 
 
 def save(
@@ -78,23 +83,28 @@ def save(
     *,
     dtype: Dtype = "fp32",
     shard_bytes: int = hf.SHARD_BYTES,
+    tokenizer: str | None = None,
+    companions: Mapping[str, Path] = MappingProxyType({}),
     overwrite: bool = False,
 ) -> tuple[str, ...]:
     """Writes one of FORMATS, whole or not at all, and returns notes on what the new model has otherwise.
 
     ValueError: the format cannot say what the spec says. FileExistsError: something is there and `overwrite` is not
-    set. `dtype` and `shard_bytes` are for huggingface; llama2.c has fp32.
+    set. `dtype` and `shard_bytes` are for huggingface, the others have fp32; `tokenizer`, its hash, is for a checkpoint
+    of ours; `companions` are files for the folder, by their names there.
     """
     path = Path(path)
-    if format == "huggingface":
-        hf.write(path, spec, weights, dtype=dtype, shard_bytes=shard_bytes, overwrite=overwrite)
-    elif format in FORMATS:
-        if dtype != "fp32":
-            raise ValueError(f"dtype is {dtype!r}; llama2.c files are fp32")
-        llama2c.write(path, spec, weights, version=int(format[-1]), overwrite=overwrite)
-    else:
+    if format not in FORMATS:
         raise ValueError(f"format is {format!r}, expected {', '.join(FORMATS)}")
-    if spec.residual_scale == 1.0:
+    if format == "huggingface":
+        hf.write(path, spec, weights, dtype=dtype, shard_bytes=shard_bytes, companions=companions, overwrite=overwrite)
+    elif dtype != "fp32":
+        raise ValueError(f"dtype is {dtype!r}; {format} is fp32")
+    elif format == "anetrain":
+        ours.write(path, spec, weights, tokenizer=tokenizer, companions=companions, overwrite=overwrite)
+    else:
+        llama2c.write(path, spec, weights, version=int(format[-1]), overwrite=overwrite)
+    if format == "anetrain" or spec.residual_scale == 1.0:
         return ()
     return (f"the residual scale {spec.residual_scale:.6g} went into wo and w2: the same function to fp32 rounding",)
 
@@ -103,16 +113,23 @@ def _load_folder(path: Path) -> Loaded:
     if (path / hf.CONFIG).exists():
         spec, weights = hf.read(path)
         note = f"seq is {spec.seq}, the longest that the config allows; a shorter one trains faster"
-        return Loaded("huggingface", spec, weights, (note,))
+        return Loaded("huggingface", spec, weights, hf.dtypes(path), (note,), hf.left_out(path))
     try:
         place = find(path)
     except CheckpointError as error:
         raise FormatError(path, f"{error.detail}, nor the {hf.CONFIG} of a Hugging Face model") from error
     try:
-        ours = load_checkpoint(place, weights_only=True)
+        found = load_checkpoint(place, weights_only=True)
     except CheckpointError as error:
         raise FormatError(error.path, error.detail) from error
-    return Loaded("anetrain", ours.spec, Tensors({name: partial(_copied, ours, name) for name in ours.weights}))
+    weights = Tensors({name: partial(_copied, found, name) for name in found.weights})
+    rest = (f"the state of training after update {found.step}",) if found.step else ()
+    return Loaded("anetrain", found.spec, weights, "fp32", left_out=rest, tokenizer=found.tokenizer)
+
+
+def _of_legacy(found: legacy.Checkpoint) -> Loaded:
+    rest = (f"the optimizer's moments and the counters, after step {found.counters.step}",)
+    return Loaded(f"legacy-v{found.version}", found.spec, found.weights, "fp32", found.notes, rest, checkpoint=found)
 
 
 def _copied(checkpoint: Checkpoint, name: str) -> Floats:

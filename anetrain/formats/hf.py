@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -81,12 +82,9 @@ def _expected(folder: Path, spec: ModelSpec, found: Mapping[str, SafetensorsFile
 def _check_names(folder: Path, expected: set[str], found: set[str]) -> None:
     missing, unexpected = sorted(expected - found), sorted(found - expected)
     if missing or unexpected:
-        raise FormatError(folder, f"missing tensors: {_some(missing)}; unexpected tensors: {_some(unexpected)}")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(names[:5]) or "none") + more
+        raise FormatError(
+            folder, f"missing tensors: {tensors.some(missing)}; unexpected tensors: {tensors.some(unexpected)}"
+        )
 
 
 def _check_tied(folder: Path, found: Mapping[str, SafetensorsFile]) -> None:
@@ -112,7 +110,7 @@ def _located(folder: Path) -> dict[str, SafetensorsFile]:
     for shard, file in shards.items():
         strays = [name for name in file.shapes if places.get(name) != shard]
         if strays:
-            raise FormatError(index, f"does not know that {shard} has {_some(strays)}")
+            raise FormatError(index, f"does not know that {shard} has {tensors.some(strays)}")
     return {name: shards[shard] for name, shard in places.items()}
 
 
@@ -126,6 +124,16 @@ def _weight_map(index: Path) -> dict[str, str]:
     return places
 
 
+def dtypes(folder: Path) -> str:
+    """Of the tensors in the files, such as "bf16", or "bf16, fp32" where they differ."""
+    return ", ".join(sorted({dtype for file in set(_located(folder).values()) for dtype in file.dtypes}))
+
+
+def left_out(folder: Path) -> tuple[str, ...]:
+    """Files that hold nothing of the model."""
+    return tuple(sorted(path.name for path in folder.iterdir() if path.name[0] != "." and not _is_ours(path.name)))
+
+
 # ---------------------------------------------------------------- writing
 
 
@@ -136,9 +144,11 @@ def write(
     *,
     dtype: Dtype = "fp32",
     shard_bytes: int = SHARD_BYTES,
+    companions: Mapping[str, Path] = MappingProxyType({}),
     overwrite: bool = False,
 ) -> None:
-    """Raises ValueError for what neither of the two families computes. Tensors are read and written one at a time."""
+    """Raises ValueError for what neither of the two families computes. Tensors are read and written one at a time.
+    `companions`: other files for the folder, such as a tokenizer's, by their names there."""
     if dtype not in safetensors_file.WIDTHS:
         raise ValueError(f"dtype is {dtype!r}, expected {', '.join(safetensors_file.WIDTHS)}")
     if shard_bytes < 1:
@@ -146,7 +156,7 @@ def write(
     spec, weights = _as_theirs(spec, weights)
     shapes = {name: item.shape for name, item in tensors.parameters(spec).items()}
     tensors.check_names(weights, shapes)
-    _check_folder(folder, overwrite)
+    tensors.check_folder(folder, lambda name: _is_ours(name) or name in companions, overwrite)
     shards = _shards(shapes, safetensors_file.WIDTHS[dtype], shard_bytes)
     names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
     if len(shards) == 1:
@@ -159,6 +169,8 @@ def write(
             places = {their_name(name): file for file, ours in zip(names, shards, strict=True) for name in ours}
             _write_text(new / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2))
         _write_text(new / CONFIG, hf_config.text(spec, dtype))
+        for name, path in companions.items():
+            files.copy(path, new / name)
 
 
 def _as_theirs(spec: ModelSpec, weights: Weights) -> tuple[ModelSpec, Weights]:
@@ -167,15 +179,6 @@ def _as_theirs(spec: ModelSpec, weights: Weights) -> tuple[ModelSpec, Weights]:
     if not spec.qk_norm and spec.dim % spec.heads:
         raise ValueError(f"dim is {spec.dim}; transformers wants a multiple of heads, {spec.heads}, in a Llama")
     return without_residual_scale(*with_rope(spec, weights, "half"))
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    """An export that takes the place of another must not take tokenizers and other files with it."""
-    if not (overwrite and folder.is_dir()):
-        return
-    others = [path.name for path in folder.iterdir() if not _is_ours(path.name)]
-    if others:
-        raise FileExistsError(f"{folder} also holds {_some(sorted(others))}; choose another folder, or move these away")
 
 
 def _is_ours(name: str) -> bool:

@@ -24,6 +24,7 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 WIDTHS: dict[Dtype, int] = {"fp32": 4, "bf16": 2, "fp16": 2}  # in bytes
 _CODES: dict[Dtype, str] = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}
 _STORED = {"F32": "<f4", "BF16": "<u2", "F16": "<f2"}
+_NAMES: dict[str, Dtype] = {code: name for name, code in _CODES.items()}
 
 
 class SafetensorsFile:
@@ -37,6 +38,10 @@ class SafetensorsFile:
         for name, entry in self._entries.items():
             if entry["dtype"] not in _STORED:
                 raise FormatError(path, f"{name} is {entry['dtype']}, expected {', '.join(_STORED)}")
+
+    @property
+    def dtypes(self) -> set[Dtype]:
+        return {_NAMES[entry["dtype"]] for entry in self._entries.values()}
 
     def stored(self, name: str) -> npt.NDArray[Any]:
         """bf16 as 16-bit words."""

@@ -149,6 +149,21 @@ def check_finite(array: Floats, error: Callable[[str], Exception]) -> None:
 # ---------------------------------------------------------------- writing
 
 
+def check_folder(folder: Path, is_ours: Callable[[str], bool], overwrite: bool) -> None:
+    """A model that takes the place of another must not take tokenizers and other files with it."""
+    if not (overwrite and folder.is_dir()):
+        return
+    others = [path.name for path in folder.iterdir() if not is_ours(path.name)]
+    if others:
+        raise FileExistsError(f"{folder} also holds {some(sorted(others))}; choose another folder, or move these away")
+
+
+def some(names: list[str]) -> str:
+    """The first ones."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (", ".join(names[:5]) or "none") + more
+
+
 def check_names(weights: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     missing = [name for name in expected if name not in weights]
     unknown = [name for name in weights if name not in expected]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,9 +107,9 @@ def _plain(model: Any, token: int) -> bool:
     return not (model.is_control(token) or model.is_unused(token) or model.is_byte(token) or model.is_unknown(token))
 
 
-def train(paths: Sequence[Path], target: Path, *, vocab: int, overwrite: bool = False) -> SentencePieceTokenizer:
-    """A BPE model from text files, one sentence or paragraph on a line: of Llama 2's kind, digits apart, with byte
-    pieces, every text as it is. `target` is a tokenizer.model."""
+def train(texts: Iterable[str], target: Path, *, vocab: int, overwrite: bool = False) -> SentencePieceTokenizer:
+    """A BPE model, learnt from the lines of texts: of Llama 2's kind, digits apart, with byte pieces, every text as it
+    is. `target` is a tokenizer.model."""
     import sentencepiece
 
     if vocab <= scored.FIRST_TEXT:
@@ -118,7 +118,7 @@ def train(paths: Sequence[Path], target: Path, *, vocab: int, overwrite: bool = 
     with files.replacing(target, overwrite=overwrite) as file:
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_lines(paths),
+                sentence_iterator=_lines(texts),
                 model_writer=model,
                 model_type="bpe",
                 vocab_size=vocab,
@@ -132,18 +132,16 @@ def train(paths: Sequence[Path], target: Path, *, vocab: int, overwrite: bool = 
                 minloglevel=2,
             )
         except RuntimeError as error:
-            raise DataError(f"no tokenizer with {vocab} pieces from {len(paths)} files: {error}") from None
+            raise DataError(f"{target}: no tokenizer with {vocab} pieces from these texts: {error}") from None
         file.write(model.getvalue())
     return SentencePieceTokenizer(target)
 
 
-def _lines(paths: Iterable[Path]) -> Iterator[str]:
-    for path in paths:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if "\0" in line:
-                    raise DataError(f"{path}, line {number}: holds a NUL; is it text?")
-                yield line.rstrip("\n")
+def _lines(texts: Iterable[str]) -> Iterator[str]:
+    for number, text in enumerate(texts, 1):
+        if "\0" in text:
+            raise DataError(f"text {number}, {text[:40]!r}, holds a NUL, which no tokenizer can be trained on")
+        yield from text.splitlines()
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:

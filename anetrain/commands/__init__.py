@@ -1,0 +1,1 @@
+"""What `anetrain COMMAND` calls: arguments, what is printed, exit codes. The work is done by the library."""

@@ -1,0 +1,51 @@
+"""What commands have in common: exit codes, one sentence for whatever goes wrong, bars."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from anetrain.checkpoint import CheckpointError
+
+DONE, REFUSED, INTERRUPTED = 0, 2, 130
+
+
+def run(name: str, work: Callable[[argparse.Namespace], object], options: argparse.Namespace) -> int:
+    """The exit code. Whatever is wrong with what was given is one line; other exceptions are mistakes of ours."""
+    try:
+        work(options)
+    except BrokenPipeError:  # who reads the output has seen enough
+        sys.stderr.close()
+        return DONE
+    except (ValueError, OSError, CheckpointError) as error:
+        print(f"anetrain {name}: {sentence(error)}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print(f"anetrain {name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return DONE
+
+
+def sentence(error: BaseException) -> str:
+    """What an exception says, on one line; of the system's errors without numbers, and the file first."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def bar(what: str, unit: str = "B") -> Iterator[Callable[[int, int], None]]:
+    """A progress bar where standard error is a terminal, nothing elsewhere. Takes how much is done, and of how much."""
+    shown: Any = tqdm(desc=what, unit=unit, unit_scale=True, file=sys.stderr, disable=not sys.stderr.isatty())
+
+    def progress(done: int, total: int) -> None:
+        shown.total = total or None
+        shown.update(done - shown.n)
+
+    with shown:
+        yield progress
