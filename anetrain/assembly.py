@@ -27,7 +27,7 @@ from anetrain.device import Device
 from anetrain.mil.types import Array
 from anetrain.model import PRESETS, Model
 from anetrain.optim import SGD, AdamW, Group, Optimizer
-from anetrain.pipeline import Pipeline
+from anetrain.pipeline import make_pipeline
 from anetrain.scaler import LossScaler
 from anetrain.schedule import Schedule
 from anetrain.spec import ModelSpec
@@ -235,12 +235,12 @@ def make_optimizer(
 
 
 def make_trainer(config: Config, found: Found, device: Device, listeners: Iterable[events.Listener] = ()) -> Trainer:
-    pipeline = Pipeline(
+    pipeline = make_pipeline(
         device,
         found.model,
         found.weights,
         seed=config.train.seed,
-        layout=config.pipeline.layout,
+        layout="baked" if config.pipeline.kind == "static" else config.pipeline.layout,
         granularity=config.pipeline.granularity,
         extras=config.pipeline.extras,
         precision=config.precision.arithmetic,

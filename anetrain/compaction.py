@@ -201,6 +201,9 @@ class CompactPipeline:
         self.training.stage()
         self._full_is_staged = False
 
+    def can_stage(self) -> bool:
+        return self.training.can_stage()
+
     def clear_gradients(self) -> None:
         self.training.clear_gradients()
 

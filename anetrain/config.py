@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from anetrain.graph.builder import Precision as Arithmetic
-from anetrain.lower import Granularity, Layout
+from anetrain.lower import Granularity
 from anetrain.pipeline.extras import Extra, chosen
 from anetrain.schedule import Kind
 from anetrain.spec import Rope
@@ -157,8 +157,13 @@ class PrecisionSection(Section):
 class PipelineSection(Section):
     """How the model becomes programs."""
 
-    layout: Layout = Field(
-        default="stacked", description="how weights reach the device; baked: compiled anew at each update"
+    kind: Literal["dynamic", "static"] = Field(
+        default="dynamic",
+        description="dynamic: weights are inputs of programs that are compiled once; static: weights are baked into "
+        "programs, which are compiled anew at each update",
+    )
+    layout: Literal["stacked", "separate", "packed"] = Field(
+        default="stacked", description="how weights reach the device in a dynamic pipeline"
     )
     granularity: Granularity = Field(default="fused", description="the largest programs to try")
     extras: Literal["none", "all"] | Extra | list[Extra] = Field(
@@ -172,6 +177,12 @@ class PipelineSection(Section):
     def _known_extras(cls, given: Any) -> Any:
         chosen(given)  # says what is wrong better than a mismatch with three types
         return given
+
+    @model_validator(mode="after")
+    def _layout_of_kind(self) -> PipelineSection:
+        if self.kind == "static" and self.layout != "stacked":
+            raise ValueError(f"layout is {self.layout}, which is for kind dynamic; static has no choice of a layout")
+        return self
 
 
 class DeviceSection(Section):

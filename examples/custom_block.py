@@ -21,7 +21,7 @@ from anetrain.blocks import Block, ModelSpec, attend, causal_mask, join_heads, s
 from anetrain.graph import BlockGraph, Value, bias, gain, matrix
 from anetrain.lower import LAYOUTS
 from anetrain.model import Model
-from anetrain.pipeline import NonFiniteError, Pipeline
+from anetrain.pipeline import NonFiniteError, Pipeline, make_pipeline
 
 WINDOW = 8  # tokens that a token sees, itself included
 
@@ -121,7 +121,7 @@ def main() -> int:
     with anetrain.device.open(arguments.device) as device:
         print(f"device: {device.facts['kind']} ({device.facts['why']}), weights {arguments.layout}")
         model = build(spec)
-        pipeline = Pipeline(device, model, seed=0, layout=arguments.layout)
+        pipeline = make_pipeline(device, model, seed=0, layout=arguments.layout)
         print(f"{model.parameter_count:,} parameters, {ids.size} tokens")
         losses, loss_scale = [], 2.0**16
         for update in range(updates):

@@ -17,7 +17,7 @@ from anetrain.graph.builder import Precision
 from anetrain.lower import lower
 from anetrain.mil.types import Array
 from anetrain.model import Model
-from anetrain.pipeline import CompiledPlan, Layer, Pipeline, SurfacePool
+from anetrain.pipeline import CompiledPlan, Layer, SurfacePool, make_pipeline
 from anetrain.pipeline.extras import Extras, chosen
 from tests.block_runs import random_parameter
 
@@ -87,7 +87,7 @@ class EmulatedModel:
         self.precision: Precision = "fp32" if device.facts["fp32"] else "fp16"
         model = Model(s, classifier=classifier)
         weights = realistic_weights(model, seed)
-        self.pipeline = Pipeline(device, model, weights, extras=extras, precision=self.precision, **options)
+        self.pipeline = make_pipeline(device, model, weights, extras=extras, precision=self.precision, **options)
         self.parameters, self.gradients = self.pipeline.weights, self.pipeline.gradients
 
     def step(self, ids: Array, targets: Array) -> float:

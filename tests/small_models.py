@@ -11,7 +11,7 @@ import numpy as np
 from anetrain.blocks import Block, Classifier, LlamaBlock
 from anetrain.mil.types import Array
 from anetrain.model import Model
-from anetrain.pipeline import Pipeline
+from anetrain.pipeline import Pipeline, make_pipeline
 from anetrain.spec import ModelSpec
 from tests.support import emulator
 
@@ -35,7 +35,7 @@ def model_of(
         if weight.ndim == 1:
             weight[:] = rng.uniform(0.2, 3.0, weight.shape)
     precision = "fp32" if fp32 else "fp16"
-    return Pipeline(device or emulator(fp32=fp32), model, weights, precision=precision, **options)
+    return make_pipeline(device or emulator(fp32=fp32), model, weights, precision=precision, **options)
 
 
 def batch(spec: ModelSpec = SPEC, seed: int = 5, *, ignored: bool = True) -> tuple[Array, Array]:

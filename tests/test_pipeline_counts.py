@@ -69,10 +69,6 @@ def test_compiles_that_led_nowhere_count() -> None:
     pipeline = model_of(device=device)
     assert pipeline.compiles == device.counters().compiles - before
     assert pipeline.compiles > sum(layer.compiled.compiles for layer in pipeline.stack.layers[:2])
-    baked = model_of(layout="baked")
-    first = baked.compiles
-    baked.stage()
-    assert baked.compiles == 2 * first
 
 
 def test_a_thousand_micro_steps_compile_nothing_and_keep_nothing() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from anetrain.device import Device
-from anetrain.errors import ANEError, CompileError, DeviceUnavailable, EvalError
+from anetrain.errors import DeviceUnavailable, EvalError
 from anetrain.pipeline import Layer, NonFiniteError, Pipeline
 from tests.small_models import batch, copied, model_of, step
 from tests.support import emulator
@@ -117,20 +117,6 @@ def test_a_failed_evaluation_leaves_the_group_as_it_is() -> None:
         assert pipeline.evaluate(*batch()).mean == judge.loss
     pipeline.clear_gradients()
     judge.can_be_repeated()
-
-
-def test_baking_that_fails_can_be_repeated() -> None:
-    judge = Judge(model_of(layout="baked"))
-    pipeline = judge.pipeline
-    alive = pipeline.device.counters().live_programs
-    for failing in (0, 2, 5):
-        pipeline.device.inject_fault("compile", after=failing)
-        with pytest.raises(CompileError, match="injected"):
-            pipeline.stage()
-        judge.fails(ANEError)  # a layer has no programs now, and says so
-        pipeline.stage()
-        assert pipeline.device.counters().live_programs == alive
-        judge.can_be_repeated()
 
 
 @pytest.mark.parametrize("moment", range(4))

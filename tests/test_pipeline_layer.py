@@ -370,13 +370,16 @@ def test_arrays_that_do_not_fit_are_refused_by_name() -> None:
         layer.forward({"x": inputs["x"][..., 1:]})
 
 
-def test_programs_of_another_plan_are_refused() -> None:
-    _, parameters = arrays()
-    layer = layer_of(hand_plan(), parameters)
+def test_programs_of_another_plan_are_not_shared() -> None:
+    device, plan = emulator(), hand_plan()
+    forward = CompiledPlan(device, plan, backward=False)
     with pytest.raises(PlanError, match="of another plan"):
-        layer.load(CompiledPlan(emulator(), hand_plan()))
-    with pytest.raises(PlanError, match="of another plan"):
-        layer.load(CompiledPlan(emulator(), layer.compiled.plan, backward=False))
+        CompiledPlan(device, hand_plan(), like=forward)
+    with pytest.raises(PlanError, match="lacks its backward"):
+        CompiledPlan(device, plan, like=forward)
+    before = device.counters().compiles
+    assert CompiledPlan(device, plan, like=CompiledPlan(device, plan), backward=False).compiles == 0
+    assert device.counters().compiles == before + 2
 
 
 def test_an_op_that_the_host_has_not_is_named() -> None:

@@ -227,26 +227,6 @@ def test_refused_programs_are_tried_smaller(caplog: pytest.LogCaptureFixture) ->
     assert device.counters().live_programs == alive
 
 
-def test_baked_weights_follow_the_parameters() -> None:
-    stacked = model_of()
-    alive = stacked.device.counters().live_programs
-    device = emulator(live_budget=alive + 2 * len(stacked.stack.layers[1].compiled.programs))  # just enough
-    baked = model_of(layout="baked", device=device)
-    losses = []
-    for model in (stacked, baked):
-        alive = model.device.counters().live_programs
-        for _ in range(2):
-            step(model, *batch())
-            for name, weight in model.weights.items():
-                weight -= np.float32(0.02) * model.gradients[name]
-            model.stage()
-        assert model.device.counters().live_programs == alive
-        losses.append([model.evaluate(*batch()).mean, step(model, *batch())])
-    assert np.allclose(losses[0], losses[1], rtol=2e-3)
-    first = model_of().evaluate(*batch()).mean
-    assert losses[0][0] < first - 0.02  # the updates did arrive
-
-
 def test_what_is_no_model_is_refused() -> None:
     device = emulator()
     with pytest.raises(TypeError, match=r"layer 1 is .*Classifier.*, expected a Block"):

@@ -241,16 +241,16 @@ def test_divergence_is_diagnosed(config: Path, rate: str, capsys: pytest.Capture
 
 def test_a_run_that_has_to_stop_saves(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Baked weights are compiled anew at each update, until the budget of the process is used up."""
-    straight = run(config, "straight", *changed("pipeline.layout=baked"))
+    straight = run(config, "straight", *changed("pipeline.kind=static"))
     compiles = emulator().counters().compiles
     folder = config.parent / "stopped"
-    few = changed("pipeline.layout=baked", f"device.compile_budget={compiles + 20}")
+    few = changed("pipeline.kind=static", f"device.compile_budget={compiles + 20}")
     assert main([str(config), "--out", str(folder), *few]) == 1
     error = capsys.readouterr().err
     assert "compile" in error
     assert f"The last checkpoint is {find(folder)}. To go on:" in error
     assert 0 < last(folder).step < 6
-    check_same(last(run(config, "stopped", "--resume", *changed("pipeline.layout=baked"))), last(straight))
+    check_same(last(run(config, "stopped", "--resume", *changed("pipeline.kind=static"))), last(straight))
 
 
 def shard(path: Path, ids: Any, vocab: int = 2048, tokenizer: str = "") -> Path:

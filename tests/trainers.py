@@ -13,7 +13,7 @@ from anetrain.device import Device
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.optim import AdamW
-from anetrain.pipeline import Pipeline
+from anetrain.pipeline import Pipeline, make_pipeline
 from anetrain.scaler import LossScaler
 from anetrain.schedule import Schedule
 from anetrain.spec import ModelSpec
@@ -40,7 +40,8 @@ def pipeline_of(
     model = Model(spec)
     fp32 = options.pop("fp32", False)
     precision = "fp32" if fp32 else "fp16"
-    return Pipeline(device or emulator(fp32=fp32), model, weights or weights_of(model), precision=precision, **options)
+    weights = weights or weights_of(model)
+    return make_pipeline(device or emulator(fp32=fp32), model, weights, precision=precision, **options)
 
 
 def trainer_of(

@@ -1,4 +1,7 @@
-"""A model on a device: programs compiled once and shared by layers, weights staged after an update and only then.
+"""A model on a device: the step, the weights and gradients by name, what is compiled and what is counted.
+
+Here weights are inputs of programs that are compiled once and shared by layers; they are staged after an update, and
+only then. StaticPipeline (static.py) bakes them into programs instead.
 
     pipeline = Pipeline(device, model, seed=0)
     loss = pipeline.micro_step(ids, targets, loss_scale=2.0**16)   # adds to pipeline.gradients
@@ -15,12 +18,12 @@ DeviceUnavailable, save and exit; FloatingPointError, the weights or activations
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +46,7 @@ from anetrain.model import Model
 from anetrain.pipeline.errors import PlanError
 from anetrain.pipeline.extras import Extra, Extras, chosen, classifier_on_device
 from anetrain.pipeline.lane import Lane
-from anetrain.pipeline.layer import Layer, Traffic
+from anetrain.pipeline.layer import Traffic
 from anetrain.pipeline.programs import CompiledPlan
 from anetrain.pipeline.same import signature
 from anetrain.pipeline.stack import Part, Stack
@@ -68,13 +71,17 @@ class Pipeline:
     """weights, gradients   fp32 arrays by name; a tied embedding is one array. Changed in place, never replaced
     choices                 by the first layer of each kind: how its programs were cut, and why (anetrain.lower.ladder)
     compiles                programs compiled so far, those that the ladder gave up and those baked anew included
+    cache_loads             programs that the device had compiled before, and loaded without its compiler
     account                 where the time of a step goes; start and stop it around what is to be measured
 
     extras       what else runs on the device: "none", "all", or some of anetrain.pipeline.extras.EXTRAS
     overlap      weight gradients beside the device; by default on a real one only
     trains       False: forward only, no gradients are kept
     granularity  the largest programs to try: "fused", or "stage" or "linear" to see what those cost
+    layout       how weights reach the device; by default the first of LAYOUTS
     """
+
+    LAYOUTS: ClassVar[tuple[Layout, ...]] = ("stacked", "separate", "packed")
 
     def __init__(
         self,
@@ -83,7 +90,7 @@ class Pipeline:
         weights: Mapping[str, npt.NDArray[np.float32]] | None = None,
         *,
         seed: int = 0,
-        layout: Layout = "stacked",
+        layout: Layout | None = None,
         granularity: Granularity = "fused",
         extras: Extras = "none",
         precision: Precision = "fp16",
@@ -93,21 +100,28 @@ class Pipeline:
         trains: bool = True,
         account: Account | None = None,
     ) -> None:
-        self.device, self.model, self.layout, self.trains = device, model, layout, trains
+        self.device, self.model, self.trains = device, model, trains
+        self.layout = layout or self.LAYOUTS[0]
+        if self.layout not in self.LAYOUTS:
+            raise PlanError(
+                f"layout is {layout!r}, and {type(self).__name__} has {', '.join(self.LAYOUTS)}: see make_pipeline"
+            )
         self.spec = _padded(model)
         self.weights = model.initial(seed) if weights is None else dict(weights)
         model.check_weights(self.weights)
-        self.gradients = {name: np.zeros_like(array) for name, array in self.weights.items()} if trains else {}
+        self.gradients = (
+            {name: np.zeros(array.shape, np.float32) for name, array in self.weights.items()} if trains else {}
+        )
         self.choices: dict[str, Choice[CompiledPlan]] = {}
         self.account = account or Account()
         self.lane = Lane(device.facts["kind"] == "ane" if overlap is None else overlap, self.account)
         self._options: dict[str, Any] = {
-            "layout": layout,
+            "layout": self.layout,
             "first": granularity,
             "memory": memory,
             "save_probabilities_up_to": save_probabilities_up_to,
         }
-        self.compiles = 0
+        self.compiles = self.cache_loads = 0
         self._compiled: list[CompiledPlan] = []
         self._is_staged = False
         try:
@@ -147,14 +161,14 @@ class Pipeline:
         return Loss(mean * count, count)
 
     def stage(self) -> None:
-        """The weights, as they are now, to the device. Programs with baked weights are compiled again."""
-        for layer, (_, _, weights, _) in zip(self.stack.layers, self._parts, strict=True):
-            baked = any(program.constants for program in layer.compiled.plan.programs)
-            if baked and self._is_staged:
-                with self.account.part("restaging"):
-                    self._bake_anew(layer, weights)
-            layer.stage()
+        """The weights, as they are now, to the device. Should it fail, nothing runs until it was repeated."""
+        self._is_staged = False
+        self._stage()
         self._is_staged = True
+
+    def can_stage(self) -> bool:
+        """Whether `stage` is within what this process may still compile."""
+        return True
 
     def clear_gradients(self) -> None:
         with self.account.part("update"):
@@ -165,7 +179,7 @@ class Pipeline:
         """Gives the engine's places back; afterwards nothing here runs."""
         self.lane.close()
         try:
-            for compiled in self._compiled:
+            for compiled in reversed(self._compiled):
                 compiled.unload()
         except DeviceUnavailable as error:  # not to hide what a trainer that saves and exits has to say
             _log.warning("programs of a lost device go with the process: %s", error)
@@ -192,7 +206,12 @@ class Pipeline:
 
     # ------------------------------------------------------------ inside
 
+    def _stage(self) -> None:
+        self.stack.stage()
+
     def _forward(self, ids: npt.ArrayLike, targets: npt.ArrayLike, scale: float) -> float:
+        if not self._is_staged:
+            raise PlanError("the weights are not on the device: the last stage() failed; repeat it")
         with self.account.part("data"):
             self._enter("ids", ids, self._ids, least=0)
             self._enter("targets", targets, self._targets, least=-1)
@@ -213,44 +232,64 @@ class Pipeline:
         return self.stack.layers[layer].inputs[name].reshape(self.spec.batch, self.spec.seq)
 
     def _build(self, extras: frozenset[Extra], precision: Precision) -> list[Part]:
-        known: dict[object, tuple[Derived, CompiledPlan]] = {}
+        blocks = [
+            (prefix, classifier_on_device(block, self.device, self.layout, self.spec))
+            if isinstance(block, Classifier) and "classifier" in extras
+            else (prefix, block)
+            for prefix, block in self.model.parts
+        ]
+        graphs = [_graph(block, self.spec, extras, precision) for _, block in blocks]
+        keys = [signature(graph) for graph in graphs]
+        known: dict[object, CompiledPlan] = {}
         parts: list[Part] = []
-        for prefix, block in self.model.parts:
-            if isinstance(block, Classifier) and "classifier" in extras:
-                block = classifier_on_device(block, self.device, self.layout, self.spec)
-            graph = _graph(block, self.spec, extras, precision)
-            key = signature(graph)
+        for (prefix, block), graph, key in zip(blocks, graphs, keys, strict=True):
             names = {item.name: prefix + item.name for item in graph.parameters.values()}
             weights = {own: self.weights[name] for own, name in names.items()}
             gradients = {own: self.gradients[name] for own, name in names.items()} if self.trains else None
             kind = type(block).__name__
             label = prefix.rstrip(".") or kind.lower()
-            if key not in known or self.layout == "baked":
-                derived = known[key][0] if key in known else differentiate(graph)
-                known[key] = (derived, self._chosen(label, kind, derived, weights))
-            parts.append((label, known[key][1], weights, gradients))
+            if key in known:
+                compiled = self._for_equal_layer(known[key], weights)
+            else:
+                compiled = known[key] = self._chosen(label, kind, differentiate(graph), weights, keys.count(key))
+            parts.append((label, compiled, weights, gradients))
         return parts
 
-    def _chosen(self, label: str, kind: str, derived: Derived, weights: Mapping[str, Array]) -> CompiledPlan:
-        compile = functools.partial(self._compile, weights=weights, name=kind)
+    def _chosen(
+        self, label: str, kind: str, derived: Derived, weights: Mapping[str, Array], layers: int
+    ) -> CompiledPlan:
+        def compile(plan: Plan) -> CompiledPlan:
+            self._admit(plan, label, layers)
+            return self._compile(plan, weights, kind)
+
         choice = choose(derived, self.device, compile, backward=self.trains, name=kind, **self._options)
         self.choices[label] = choice
         return choice.compiled
 
-    def _bake_anew(self, layer: Layer, weights: Mapping[str, Array]) -> None:
-        """The old programs go first: their places may be needed. Should compiling fail, this can be repeated."""
-        old = layer.compiled
-        old.unload()
-        layer.load(self._compile(old.plan, weights, old.name))
-        self._compiled.remove(old)
+    def _admit(self, plan: Plan, label: str, layers: int) -> None:
+        """Before anything of a plan is compiled that so many layers share, the first of them `label`."""
 
-    def _compile(self, plan: Plan, weights: Mapping[str, Array], name: str) -> CompiledPlan:
-        before = self.device.counters().compiles
+    def _for_equal_layer(self, first: CompiledPlan, weights: Mapping[str, Array]) -> CompiledPlan:
+        """The programs of another layer than the first that has this plan."""
+        return first
+
+    def _compile(
+        self, plan: Plan, weights: Mapping[str, Array], name: str, like: CompiledPlan | None = None
+    ) -> CompiledPlan:
+        with self._counting():
+            compiled = CompiledPlan(self.device, plan, weights, backward=self.trains, name=name, like=like)
+        self._compiled.append(compiled)
+        return compiled
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        before = self.device.counters()
         try:
-            self._compiled.append(CompiledPlan(self.device, plan, weights, backward=self.trains, name=name))
+            yield
         finally:
-            self.compiles += self.device.counters().compiles - before
-        return self._compiled[-1]
+            after = self.device.counters()
+            self.compiles += after.compiles - before.compiles
+            self.cache_loads += after.cache_loads - before.cache_loads
 
 
 def _padded(model: Model) -> ModelSpec:

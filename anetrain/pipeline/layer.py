@@ -31,7 +31,7 @@ from anetrain.pipeline import host
 from anetrain.pipeline.check import values_read
 from anetrain.pipeline.errors import NonFiniteError, PlanError
 from anetrain.pipeline.lane import Lane
-from anetrain.pipeline.programs import CompiledPlan
+from anetrain.pipeline.programs import Changes, CompiledPlan
 from anetrain.pipeline.surfaces import PlacedSurface, SurfacePool, host_array, host_dtype
 from anetrain.pipeline.weights import Staging
 
@@ -124,20 +124,15 @@ class Layer:
         self.surfaces = {surface: self._place(surface) for surface in compiled.item_bytes}
         used = [place for place in plan.weights if place.region and place.region.surface in self.surfaces]
         self._staging = Staging(used, self.surfaces, self._values.__getitem__)
-        self._bind_programs()
+        self._requests: dict[int, Request] = {}
+        self._forward = stretches("forward", self._bound(plan.forward))
+        self._backward = stretches("backward", self._bound(plan.backward) if self.trains else [])
         self._sums = self._bound_records(plan.backward) if self.trains else []
         self.outputs = {value.name: self._array(value) for value in derived.outputs}
         self.input_gradients = self._bound_gradients(gradient_arrays or {}) if self.trains else {}
         received = [step.value for step in plan.backward if isinstance(step, Receive)]
         self._received = [value for value in received if value in self._values] if self.trains else []
         self._scaled = gradient_values(derived).intersection(self._received)
-
-    def load(self, compiled: CompiledPlan) -> None:
-        """Other programs of the same plan: with weights baked anew."""
-        if compiled.plan is not self.compiled.plan or compiled.has_backward < self.trains:
-            raise PlanError(f"{self.name}: these programs are of another plan, or lack its backward")
-        self.compiled = compiled
-        self._bind_programs()
 
     # ------------------------------------------------------------ the step
 
@@ -148,10 +143,24 @@ class Layer:
         self.traffic.staged_bytes += self._staging.bytes
         self._is_staged = True
 
+    def changed(self) -> Changes:
+        """The programs into which other weights are baked than there are now."""
+        return self.compiled.changed(self._parameters)
+
+    def bake(self, changes: Changes) -> None:
+        """Compiles anew what `changed` found. Should it fail, the layer is not staged, and this is to be repeated."""
+        with self._account.part("restaging"):
+            self._is_staged = False
+            for index in changes:
+                self._requests.pop(index, None)  # they hold the old programs
+            self.compiled.bake(self._parameters, changes)
+            for index in self.compiled.baked_programs:  # one that failed may have left out others than these
+                self._request(index)
+
     def forward(self, inputs: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Inputs that lie in the arrays of this layer already need not be given."""
         if not self._is_staged:
-            raise PlanError(f"{self.name}: its weights were never staged; call stage() first")
+            raise PlanError(f"{self.name}: its weights are not on the device; call stage() first")
         for name, array in (inputs or {}).items():
             self._enter(self.inputs, name, array)
         self._run(self._forward)
@@ -215,12 +224,8 @@ class Layer:
 
     # ------------------------------------------------------------ binding
 
-    def _bind_programs(self) -> None:
-        self._requests: dict[int, Request] = {}
-        self._forward = stretches("forward", self._bound(self.compiled.plan.forward))
-        self._backward = stretches("backward", self._bound(self.compiled.plan.backward) if self.trains else [])
-
     def _bind_parameters(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array] | None) -> None:
+        self._parameters = parameters
         self._gradients: dict[Value, Array] = {}
         for value, known in self._derived.graph.parameters.items():
             self._values[value] = self._fitting("parameter", parameters, known.name, value)
@@ -317,7 +322,7 @@ class Layer:
         bound: list[BoundStep] = []
         for step in steps:
             if isinstance(step, Dispatch):
-                bound.append(BoundStep("dispatch", self._request(step.program).run))
+                bound.append(BoundStep("dispatch", self._dispatch(step.program)))
             elif isinstance(step, Compute):
                 bound.append(BoundStep("compute", host.bind(step.node, self._array, self._wanted)))
             elif isinstance(step, Send):
@@ -334,6 +339,11 @@ class Layer:
     def _bound_records(self, steps: Iterable[Step]) -> list[Callable[[float], object]]:
         records = [step.record for step in steps if isinstance(step, Accumulate)]
         return [host.bind_record(record, self._gradients[record.parameter], self._array) for record in records]
+
+    def _dispatch(self, index: int) -> Callable[[], object]:
+        """Baking replaces programs, and with them their requests."""
+        run = self._request(index).run
+        return (lambda: self._requests[index].run()) if self.compiled.plan.programs[index].constants else run
 
     def _request(self, index: int) -> Request:
         """One for each program, however often it is dispatched."""

@@ -3,28 +3,31 @@
     compiled = CompiledPlan(device, plan)
     layers = [Layer(compiled, ...), Layer(compiled, ...)]
 
-A plan whose weights are baked into programs needs them here, and serves one layer.
+A plan whose weights are baked into programs needs them here, and serves one layer; after an update `bake` compiles
+anew what has changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
+from typing import TypeAlias
 
-import numpy as np
-
-from anetrain.cpu import half_split_order
 from anetrain.device import Device, Port, Program, Surface
-from anetrain.lower.plan import Dispatch, Plan, ProgramSpec, SurfaceSpec, WeightPlace
-from anetrain.mil.blobs import write_blob
+from anetrain.lower.plan import Dispatch, Plan, ProgramSpec, SurfaceSpec
 from anetrain.mil.types import Array
+from anetrain.pipeline.baking import Baking, Fingerprint
 from anetrain.pipeline.check import check_plan
 from anetrain.pipeline.errors import PlanError
+
+# By index of the program: of the weights that are to be baked into it.
+Changes: TypeAlias = dict[int, tuple[Fingerprint, ...]]
 
 
 class CompiledPlan:
     """`weights`: masters by parameter name, for plans that bake them. `backward`: False leaves out the programs that
-    only backward runs. `name`: of the block, for errors: "LlamaBlock forward 0"."""
+    only backward runs. `name`: of the block, for errors: "LlamaBlock forward 0". `like`: the same plan, compiled for
+    another layer. Programs without weights are shared with it, so it is to be unloaded last."""
 
     def __init__(
         self,
@@ -34,24 +37,59 @@ class CompiledPlan:
         *,
         backward: bool = True,
         name: str = "",
+        like: CompiledPlan | None = None,
     ) -> None:
-        check_plan(plan)
-        self.device, self.plan, self.has_backward, self.name = device, plan, backward, name
+        self.device, self.name = device, name
+        self.plan: Plan = plan
+        self.has_backward: bool = backward
+        if like is None:
+            check_plan(plan)
+        elif like.plan is not plan or like.has_backward < backward:
+            raise PlanError(f"{name}: `like` is of another plan, or lacks its backward")
         self.programs: dict[int, Program] = {}  # by the index in the plan
         self.item_bytes: dict[str, int] = {}  # bytes of an element, by surface
-        self.compiles = 0  # programs of equal text and blobs are compiled once
-        self._distinct: dict[tuple[str, tuple[tuple[str, bytes], ...]], Program] = {}
-        steps = plan.forward + (plan.backward if backward else [])
+        self.compiles = 0  # so far; programs without weights, of equal text and blobs, are compiled once
+        self._baking: Baking = like._baking if like else Baking(plan)
+        self._distinct: dict[object, Program] = {}
+        self._baked: Changes = {}
+        used = used_programs(plan, backward)
+        self.baked_programs = [index for index in used if plan.programs[index].constants]
+        """Those that an update makes old."""
+        for index in self.baked_programs:
+            self._baking.check(plan.programs[index], weights or {})
         try:
-            for index in dict.fromkeys(step.program for step in steps if isinstance(step, Dispatch)):
-                self._compile(index, plan.programs[index], weights or {})
+            for index in used:
+                if index not in self.baked_programs:
+                    self._take(index, like.programs[index] if like else self._shared(plan.programs[index]))
+            self.bake(weights or {}, self.changed(weights or {}))
         except BaseException:
             self.unload()
             raise
 
+    def changed(self, weights: Mapping[str, Array]) -> Changes:
+        """The programs into which other weights than these are baked."""
+        specs = [self.plan.programs[index] for index in self.baked_programs]
+        found = zip(self.baked_programs, self._baking.fingerprints(specs, weights), strict=True)
+        return {index: prints for index, prints in found if self._baked.get(index) != prints}
+
+    def bake(self, weights: Mapping[str, Array], changes: Changes) -> None:
+        """Compiles anew what `changed` found. One program after the other, and the old one goes before the new one
+        comes: its place may be needed. Should it fail, `changed` says what is left to do."""
+        for index, prints in changes.items():
+            spec = self.plan.programs[index]
+            self._baked.pop(index, None)
+            self.programs.pop(index, None)
+            if index in self._distinct:
+                self._distinct.pop(index).unload()
+            blobs: dict[str, bytes | bytearray] = {**spec.program.blobs, **self._baking.blobs(spec, weights)}
+            self._distinct[index] = self._compile(spec, blobs)
+            self._take(index, self._distinct[index])
+            self._baked[index] = prints
+
     def unload(self) -> None:
         """Gives the engine's places back. Layers of this plan cannot run afterwards."""
         self.programs.clear()
+        self._baked.clear()
         while self._distinct:  # a program whose unload fails is gone all the same; called again, the others go, too
             self._distinct.popitem()[1].unload()
 
@@ -68,29 +106,25 @@ class CompiledPlan:
         spec = self.plan.surfaces[name]
         return self.device.surface(spec.channels * spec.width * self.item_bytes[name])
 
-    def _compile(self, index: int, spec: ProgramSpec, weights: Mapping[str, Array]) -> None:
-        blobs = {**spec.program.blobs, **self._baked(spec, weights)}
-        key = (spec.program.text, tuple(sorted(blobs.items())))
+    def _shared(self, spec: ProgramSpec) -> Program:
+        """Programs without weights, of equal text and blobs, are one."""
+        key = (spec.program.text, tuple(sorted(spec.program.blobs.items())))
         if key not in self._distinct:
-            label = f"{self.name} {spec.label}".lstrip()
-            self._distinct[key] = self.device.compile(spec.program.text, blobs, label=label)
-            self.compiles += 1
-        program = self.programs[index] = self._distinct[key]
+            self._distinct[key] = self._compile(spec, spec.program.blobs)
+        return self._distinct[key]
+
+    def _compile(self, spec: ProgramSpec, blobs: Mapping[str, bytes | bytearray]) -> Program:
+        label = f"{self.name} {spec.label}".lstrip()
+        program = self.device.compile(spec.program.text, blobs, label=label)
+        self.compiles += 1
+        return program
+
+    def _take(self, index: int, program: Program) -> None:
+        spec = self.plan.programs[index]
         for ports, bound in ((program.inputs, spec.inputs), (program.outputs, spec.outputs)):
             for port in ports:
                 self._note(port, self.plan.surfaces[bound[port.name]], spec.label)
-
-    def _baked(self, spec: ProgramSpec, weights: Mapping[str, Array]) -> dict[str, bytes]:
-        blobs = {}
-        for path, place in spec.constants.items():
-            name = self.plan.derived.graph.parameters[place.parameter].name
-            if name not in weights:
-                raise PlanError(f"{spec.label}: no weights for {name!r}, which is baked into the program")
-            if weights[name].shape != place.parameter.shape:
-                expected = list(place.parameter.shape)
-                raise PlanError(f"{spec.label}: {name} has shape {list(weights[name].shape)}, expected {expected}")
-            blobs[path] = write_blob(constant_of(place, weights[name]), self.plan.derived.graph.precision)
-        return blobs
+        self.programs[index] = program
 
     def _note(self, port: Port, spec: SurfaceSpec, label: str) -> None:
         """An element's size, and that the device lays surfaces out as the plan does."""
@@ -103,10 +137,7 @@ class CompiledPlan:
             )
 
 
-def constant_of(place: WeightPlace, master: Array) -> Array:
-    """A parameter as it is baked into a program."""
-    rows = master
-    if place.paired_head:
-        rows = master[half_split_order(len(master), place.paired_head)]
-    rows = rows[place.begin : place.end]
-    return np.ascontiguousarray(rows.T if place.transpose else rows).reshape(place.shape)
+def used_programs(plan: Plan, backward: bool) -> list[int]:
+    """Each once, in the order in which they run first."""
+    steps = plan.forward + (plan.backward if backward else [])
+    return list(dict.fromkeys(step.program for step in steps if isinstance(step, Dispatch)))

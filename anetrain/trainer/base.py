@@ -28,7 +28,7 @@ from anetrain.errors import ANEError, DeviceUnavailable, EvalError
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.optim import AdamW, Group, Optimizer, OptimizerState
-from anetrain.pipeline import NonFiniteError, Pipeline
+from anetrain.pipeline import NonFiniteError, Pipeline, make_pipeline
 from anetrain.scaler import FIRST, LossScaler
 from anetrain.schedule import Kind, Schedule
 from anetrain.trainer.arguments import (
@@ -107,14 +107,14 @@ class Trainer:
         **options: Any,
     ) -> Trainer:
         """With a Pipeline, AdamW and a schedule over so many updates, the first twentieth of them warm-up unless said
-        otherwise. `options` are those of Pipeline: layout, precision, overlap, ..."""
+        otherwise. `options` are those of make_pipeline: layout, precision, overlap, ..."""
         rates = Schedule(schedule, lr, updates, updates // 20 if warmup is None else warmup, min_ratio)
         scaler = LossScaler(loss_scale)
         begin = time.perf_counter()
         options |= {"seed": seed}
         pipeline: Pipeline | CompactPipeline
         if compaction is None:
-            pipeline = Pipeline(device, model, weights, **options)
+            pipeline = make_pipeline(device, model, weights, **options)
         else:
             pipeline = CompactPipeline(device, model, compaction, weights, **options)
         seconds = time.perf_counter() - begin
@@ -205,7 +205,8 @@ class Trainer:
             self.scaler.good(largest)
             self.tokens += tokens
             self.micro_steps += len(group)
-        self._stage()
+        if self.pipeline.can_stage():
+            self._stage()
         return stepped.norm, stepped.clipped
 
     def _stage(self) -> None:
@@ -214,6 +215,12 @@ class Trainer:
             with self._account.part("restaging"):
                 self.pipeline.stage()
             self._is_staged = True
+
+    @property
+    def needs_restart(self) -> bool:
+        """The device has not these weights, and this process may not compile the programs that have them: save, and go
+        on in a new process. Never so where weights are not baked into programs."""
+        return not self._is_staged and not self.pipeline.can_stage()
 
     # ------------------------------------------------------------ what fails
 

@@ -1,0 +1,155 @@
+"""The static pipeline: weights are constants of programs, which are compiled anew after every update.
+
+    pipeline = StaticPipeline(device, model, seed=0)     # BudgetError where one update is beyond what a process may do
+    ...                                                  # as with Pipeline: micro_step, the update of pipeline.weights
+    if pipeline.can_stage():
+        pipeline.stage()                                 # programs whose weights have changed are compiled anew
+    else:
+        ...                                              # save, and go on in a new process
+
+An engine limits how many programs are loaded at a time, and on some systems how often a process compiles at all. A
+process that starts with weights takes one compile for each program with weights, and so does each update after it.
+`budget()` has the figures of an update, and what is left. An old program is unloaded, and released, before its
+successor is compiled, so no more programs are loaded at any time than the model has.
+
+What a restart rests on
+  - `stage` looks at the weights: what has not changed since it was baked is not compiled. So a process that goes on
+    gives the saved weights to the constructor; loaded later they would be compiled after those of the constructor.
+  - `can_stage` is exact for the weights as they are. Asked after an update, it tells whether the process can go on;
+    where it cannot, weights, optimizer and gradients are those after the update, and ready to be saved.
+  - `Trainer.needs_restart` is the same for a trainer, which leaves weights that cannot be staged where they are. The
+    step after it raises the BudgetError that `stage` would.
+
+When `stage` fails (a CompileError; a BudgetError, before anything is done) the weights are those of the update, and
+nothing runs: neither old programs nor a mixture of both. Repeated, it compiles what is still missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from anetrain.device import Device
+from anetrain.errors import BudgetError
+from anetrain.lower import Layout
+from anetrain.lower.plan import Plan
+from anetrain.mil.types import Array
+from anetrain.model import Model
+from anetrain.pipeline.base import Pipeline
+from anetrain.pipeline.layer import Layer
+from anetrain.pipeline.programs import Changes, CompiledPlan, used_programs
+
+
+@dataclass(frozen=True)
+class UpdateBudget:
+    """compiles       that an update of all weights takes
+    compiles_left  of this process, whoever compiled in it
+    places         programs that are loaded after it, and never more meanwhile
+    places_left    for them: those that they have now, and free ones
+    """
+
+    compiles: int
+    compiles_left: int
+    places: int
+    places_left: int
+
+    @property
+    def updates_left(self) -> int:
+        """Whose programs this process can compile."""
+        if not self.compiles:
+            raise ValueError("no weight of this model is baked into a program: updates take no compiles")
+        return self.compiles_left // self.compiles
+
+
+class StaticPipeline(Pipeline):
+    """What a Pipeline is, with weights baked into programs. A weight of which an output is computed alone is staged."""
+
+    LAYOUTS: ClassVar[tuple[Layout, ...]] = ("baked",)
+
+    def __init__(
+        self, device: Device, model: Model, weights: Mapping[str, Array] | None = None, **options: Any
+    ) -> None:
+        self._needs: dict[str, tuple[int, int]] = {}  # of all layers that are like this one: compiles, places
+        super().__init__(device, model, weights, **options)
+
+    def budget(self) -> UpdateBudget:
+        counters = self.device.counters()
+        own = {id(program) for compiled in self._compiled for program in compiled.programs.values()}
+        compiles, places = (sum(each) for each in zip(*self._needs.values(), strict=True))
+        return UpdateBudget(
+            compiles,
+            max(0, counters.compile_budget - counters.compiles),
+            places,
+            max(0, counters.live_budget - counters.live_programs) + len(own),
+        )
+
+    def can_stage(self) -> bool:
+        budget = self.budget()
+        if budget.places > budget.places_left:
+            return False
+        return budget.compiles <= budget.compiles_left or _count(self._changes()) <= budget.compiles_left
+
+    # ------------------------------------------------------------ inside
+
+    def _stage(self) -> None:
+        with self.account.part("restaging"):
+            changes = self._changes()
+            self._check_left(_count(changes))
+            with self._counting():
+                for layer, changed in changes:
+                    layer.bake(changed)
+        super()._stage()
+
+    def _changes(self) -> list[tuple[Layer, Changes]]:
+        found = [(layer, layer.changed()) for layer in self.stack.layers]
+        return [(layer, changed) for layer, changed in found if changed]
+
+    def _check_left(self, count: int) -> None:
+        left = self.budget().compiles_left
+        if count > left:
+            raise BudgetError(
+                f"the new weights take {count} compiles, and this process has {left} left of "
+                f"{self.device.counters().compile_budget}; nothing was compiled. Save, and go on in a new process"
+            )
+
+    def _admit(self, plan: Plan, label: str, layers: int) -> None:
+        programs = [plan.programs[index] for index in used_programs(plan, self.trains)]
+        baked = sum(bool(program.constants) for program in programs) * layers
+        alone = len({program.program.text for program in programs if not program.constants})
+        self._needs[label] = baked, baked + alone
+        budget, counters = self.budget(), self.device.counters()
+        if budget.compiles > counters.compile_budget or budget.places > counters.live_budget:
+            raise BudgetError(
+                f"one update of this model takes {budget.compiles} compiles and {budget.places} loaded programs, and "
+                f"the budget of a process is {counters.compile_budget} compiles and {counters.live_budget} loaded "
+                "programs. Use the dynamic pipeline (pipeline.kind: dynamic), which compiles once for all layers and "
+                "updates, or fewer layers"
+            )
+        done = sum(compiled.compiles for compiled in self._compiled)
+        if budget.compiles > budget.compiles_left + done or budget.places > budget.places_left:
+            raise BudgetError(
+                f"this model takes {budget.compiles} compiles and {budget.places} loaded programs, and this process "
+                f"has {budget.compiles_left} compiles and {budget.places_left} places left: unload what else there "
+                "is, or start in a new process"
+            )
+
+    def _for_equal_layer(self, first: CompiledPlan, weights: Mapping[str, Array]) -> CompiledPlan:
+        return self._compile(first.plan, weights, first.name, like=first)
+
+
+def _count(changes: list[tuple[Layer, Changes]]) -> int:
+    return sum(len(changed) for _, changed in changes)
+
+
+def make_pipeline(
+    device: Device,
+    model: Model,
+    weights: Mapping[str, Array] | None = None,
+    *,
+    layout: Layout = "stacked",
+    **options: Any,
+) -> Pipeline:
+    """The pipeline that has this layout: static where weights are baked, else dynamic. `options` are those of it."""
+    kind = StaticPipeline if layout in StaticPipeline.LAYOUTS else Pipeline
+    return kind(device, model, weights, layout=layout, **options)
