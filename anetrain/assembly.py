@@ -96,15 +96,18 @@ def _tokenizer_of(path: Path, format: str) -> str | None:
 
 
 def _model(section: ModelSection, spec: ModelSpec) -> Model:
-    if section.import_ is None:
-        return Model(spec)
-    build = _imported(section.import_)
+    return Model(spec) if section.import_ is None else imported_model(section.import_, spec)
+
+
+def imported_model(name: str, spec: ModelSpec) -> Model:
+    """What the function package.module:build makes of a spec."""
+    build = _imported(name)
     try:
         model = build(spec)
     except Exception as error:
-        raise ConfigError(f"model.import: {section.import_} raised {type(error).__name__}: {error}") from error
+        raise ConfigError(f"model.import: {name} raised {type(error).__name__}: {error}") from error
     if not isinstance(model, Model):
-        raise ConfigError(f"model.import: {section.import_} returned {type(model).__name__}; expected a Model")
+        raise ConfigError(f"model.import: {name} returned {type(model).__name__}; expected a Model")
     return model
 
 

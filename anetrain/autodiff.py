@@ -76,6 +76,14 @@ def differentiate(graph: BlockGraph, wrt: Sequence[Value] | None = None, *, allo
     return derived
 
 
+def forward_only(graph: BlockGraph) -> Derived:
+    """The graph as it is, for programs that never train."""
+    derived = Derived(graph, tuple(graph.outputs), {}, {}, [], set(graph.nodes))
+    share_equal_nodes(derived)
+    drop_dead_nodes(derived)
+    return derived
+
+
 class _Sweep:
     """One walk from the outputs to the inputs. Contributions to a value's gradient are added up when it is reached."""
 
@@ -203,4 +211,4 @@ def drop_dead_nodes(derived: Derived) -> None:
     derived.forward_nodes &= set(graph.nodes)
 
 
-__all__ = ["AutodiffError", "Derived", "differentiate"]
+__all__ = ["AutodiffError", "Derived", "differentiate", "forward_only"]

@@ -20,6 +20,7 @@ COMMANDS = {
     "train": Command("anetrain.train", "train a model as a config says"),
     "data": Command("anetrain.commands.data", "prepare text for training, look at token files, download data"),
     "convert": Command("anetrain.commands.convert", "models from and to llama2.c, Hugging Face, checkpoints"),
+    "generate": Command("anetrain.commands.generate", "continue a text, or answer, with a trained model"),
     "info": Command("anetrain.info", "what this machine offers, and which device is chosen"),
 }
 

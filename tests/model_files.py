@@ -12,7 +12,7 @@ import pytest
 
 from anetrain import reference
 from anetrain.autodiff import differentiate
-from anetrain.blocks import build, build_embedding, build_logits
+from anetrain.blocks import Block, build, build_embedding, build_logits
 from anetrain.formats import FormatError
 from anetrain.graph import BlockGraph
 from anetrain.model import Model
@@ -30,10 +30,12 @@ def random_weights(spec: ModelSpec, seed: int = 0) -> Arrays:
     return {name: array.astype(np.float32) for name, array in weights.items()}
 
 
-def logits(spec: ModelSpec, weights: Mapping[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
+def logits(
+    spec: ModelSpec, weights: Mapping[str, np.ndarray], ids: np.ndarray, block: Block | None = None
+) -> np.ndarray:
     """[tokens, vocab] by the graphs of a Model, in float64."""
     s = replace(spec, seq=len(ids), batch=1)
-    model = Model(s)
+    model = Model(s, block)
 
     def run(graph: BlockGraph, prefix: str, **inputs: np.ndarray) -> Arrays:
         held = {known.name: weights[prefix + known.name] for known in graph.parameters.values()}

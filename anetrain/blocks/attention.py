@@ -46,6 +46,14 @@ class Attention(Block):
         return tree
 
     def forward(self, g: BlockGraph, x: Value, w: Any) -> Value:
+        q, k, v = self.project(g, x, w)
+        g.stage()
+        out = attend(g, q, k, v, causal_mask(g.spec.seq, self.window))
+        g.stage()
+        return g.linear(join_heads(g, out), w.wo, w.bo if self.out_bias else None)
+
+    def project(self, g: BlockGraph, x: Value, w: Any) -> tuple[Value, Value, Value]:
+        """Queries, keys and values, [1, B * heads, head_dim, S] each, as `attend` takes them."""
         s, biased = g.spec, self.qkv_bias
         q = split_heads(g, g.linear(x, w.wq, w.bq if biased else None))
         k = split_heads(g, g.linear(x, w.wk, w.bk if biased else None))
@@ -58,10 +66,7 @@ class Attention(Block):
             q = q * scale
         else:
             q, k = rotate(g, q, s.rope_base, scale), rotate(g, k, s.rope_base)
-        g.stage()
-        out = attend(g, q, k, v, causal_mask(s.seq, self.window))
-        g.stage()
-        return g.linear(join_heads(g, out), w.wo, w.bo if self.out_bias else None)
+        return q, k, v
 
 
 def split_heads(g: BlockGraph, x: Value) -> Value:

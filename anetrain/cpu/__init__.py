@@ -18,6 +18,7 @@ from __future__ import annotations
 from anetrain.cpu.activations import GeluMode, gelu, gelu_backward, silu, silu_backward
 from anetrain.cpu.adamw import AdamWTensor, adamw, sum_of_squares
 from anetrain.cpu.conversion import HalfMoves, fp16_version, half_split_order, interleaved_order, to_float, to_half
+from anetrain.cpu.decode import Decode, DecodeLayer, DecodeSizes
 from anetrain.cpu.embedding import embedding, embedding_scatter
 from anetrain.cpu.loss import cross_entropy
 from anetrain.cpu.machine import cpu_features, set_threads, threads
@@ -28,6 +29,9 @@ from anetrain.cpu.rows import add, largest, row_dot, row_sum, scale
 
 __all__ = [
     "AdamWTensor",
+    "Decode",
+    "DecodeLayer",
+    "DecodeSizes",
     "GeluMode",
     "HalfMoves",
     "Pairing",

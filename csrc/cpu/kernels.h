@@ -62,6 +62,7 @@ struct Kernels {
                  float *y1, size_t count);
 
   // Results may be written over an operand.
+  void (*exp)(const float *x, float less, float *y, size_t count);  // of x - less
   void (*silu)(const float *x, float *y, size_t count);
   void (*silu_backward)(const float *dy, const float *x, float *dx, size_t count);
   void (*gelu_tanh)(const float *x, float *y, size_t count);

@@ -51,6 +51,11 @@ class Tokenizer(ABC):
             raise DataError("the tokenizer has neither a first nor a last token: it cannot mark documents")
         return self._known("eos", self.eos) if self.bos is None else self.bos
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids behind which a text is over: the last of a text, and the first of the next one."""
+        return frozenset(token for token in (self.bos, self.eos) if token is not None)
+
     def chat(self, messages: Sequence[Mapping[str, str]], *, thinking: bool = True) -> list[int]:
         """Ids of a conversation and of the begin of an answer: messages have a role (system, user, assistant) and a
         content. `thinking=False` asks a model that can think not to."""

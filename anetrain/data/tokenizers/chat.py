@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from anetrain.data.errors import DataError
 
 BEGIN, END = "<|im_start|>", "<|im_end|>"
+ENDS = (END, "<|endoftext|>")
+"""Of an answer, and of a text that is no conversation."""
 _ROLES = ("system", "user", "assistant")
 
 

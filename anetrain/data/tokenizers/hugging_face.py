@@ -53,6 +53,10 @@ class HuggingFaceTokenizer(Tokenizer):
             return super().chat(messages, thinking=thinking)
         return self.encode(chat.qwen3(messages, thinking=thinking), special=True)
 
+    @property
+    def ends(self) -> frozenset[int]:
+        return super().ends | {self._ids[name] for name in chat.ENDS if name in self._ids}
+
     def text(self, ids: Sequence[int]) -> str:
         """Of ids that do not begin or end within a character."""
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
