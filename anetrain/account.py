@@ -23,14 +23,20 @@ PartName = Literal[
     "data",  # making and checking batches
     "forward_device",  # evaluations of the device
     "forward_conversion",  # fp32 <-> fp16, to and from surfaces
-    "forward_host",  # norms, residual sums, embedding, loss
+    "forward_norms",  # those on the host
+    "forward_classifier",  # its product, where it is on the host
+    "forward_host",  # residual sums, embedding, loss
     "backward_device",
     "backward_conversion",
+    "backward_norms",
+    "backward_classifier",
     "backward_host",
     "weight_gradients",  # products of activations and gradients, in the training thread
     "waiting",  # for weight gradients that another thread makes
     "update",  # norm, clipping, optimizer
+    "saving",  # copies of what is not saved yet, before an update changes it
     "restaging",  # new weights to the device
+    "compiling",  # of programs that have weights baked in
     "events",  # listeners
 ]
 PARTS: tuple[PartName, ...] = get_args(PartName)
@@ -47,6 +53,11 @@ class Spent:
     def covered(self) -> float:
         """The share of all time that the parts have; 1 when no time has passed."""
         return sum(self.parts.values()) / self.seconds if self.seconds > 0.0 else 1.0
+
+    def since(self, before: Spent) -> Spent:
+        """What came in between; parts that took no time are left out."""
+        parts = {name: gained for name, seconds in self.parts.items() if (gained := seconds - before.parts[name])}
+        return Spent(self.seconds - before.seconds, parts)
 
 
 class Account:
@@ -86,13 +97,17 @@ class Account:
         self._parts[self._open.pop()] += now - self._mark
         self._mark = now
 
+    def so_far(self) -> Spent:
+        """Since start, outside of all parts: two of these say what lies between them."""
+        return Spent(self._clock() - self._begun, dict(self._parts))
+
     def stop(self) -> Spent:
         if not self._running:
             raise RuntimeError("the account was not started: call start() where the update begins")
         if self._open:
             raise RuntimeError(f"the account is stopped inside of {', '.join(self._open)}: a begin() has no end()")
         self._running = False
-        return Spent(self._clock() - self._begun, dict(self._parts))
+        return self.so_far()
 
 
 class _Section:

@@ -211,6 +211,11 @@ class LogSection(Section):
     every: int = Field(
         default=10, ge=1, description="updates between lines where there is no terminal for a progress bar"
     )
+    telemetry: bool | str | None = Field(
+        default=None,
+        description="lines of JSON as earlier trainers wrote them: true (telemetry.jsonl in the run's folder), stdout, "
+        "stderr, or the path of a file",
+    )
 
 
 class Config(Section):

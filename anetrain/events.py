@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -53,12 +54,14 @@ class Compile(Event, kind="compile"):
 
 @dataclass(frozen=True)
 class Step(Event, kind="step"):
-    """One micro-step: forward and backward of a batch."""
+    """One micro-step: forward and backward of a batch. `parts` are the account of its time, but for those that took
+    none."""
 
     micro_step: int
     loss: float
     tokens: int
     seconds: float
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Events:
 
 def to_record(event: Event) -> dict[str, Any]:
     """For JSON, which has no infinities: floats that are not finite become "nan", "inf" or "-inf"."""
-    return {"kind": event.kind} | {item.name: _plain(getattr(event, item.name)) for item in fields(event)}
+    return {"kind": event.kind} | {item.name: plain(getattr(event, item.name)) for item in fields(event)}
 
 
 def from_record(record: Mapping[str, Any]) -> Event:
@@ -196,11 +199,12 @@ def from_record(record: Mapping[str, Any]) -> Event:
         raise ValueError(f"a {known.kind!r} record does not fit: {error}") from None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """As JSON can have it: floats that are not finite as texts."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(float(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     return value
 
 
@@ -232,6 +236,22 @@ def _drop_half_line(file: TextIO) -> None:
         if line.endswith("\n"):
             whole = file.tell()
     file.truncate(whole)
+
+
+def forget_after(path: str | os.PathLike[str], micro_steps: int) -> None:
+    """For a run that goes on from a checkpoint: what a file has of later micro-steps is removed, since they come again.
+    The file may be one of events or of telemetry."""
+    end = 0
+    with Path(path).open("r+b") as file:
+        for line in file:
+            step = _STEP.search(line)
+            if step and int(step[1]) > micro_steps:
+                break
+            end += len(line)
+        file.truncate(end)
+
+
+_STEP = re.compile(rb'"(?:kind|type)": "step", "(?:micro_)?step": (\d+)')
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[float, Event]]:

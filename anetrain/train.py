@@ -1,6 +1,7 @@
 """Trains a model as a config says: `python -m anetrain.train configs/laptop.yaml`, or `anetrain train ...`.
 
-A run has a folder: checkpoints (step-00000100, ...), config.yaml (the config with all its defaults) and events.jsonl.
+A run has a folder: checkpoints (step-00000100, ...), config.yaml (the config with all its defaults), events.jsonl, and
+report.json when it ends.
 SIGINT and SIGTERM let the group of micro-steps end, save, and exit with 0 and the command that goes on. `--resume` goes
 on as if nothing had been: on the emulator, bit for bit.
 
@@ -11,6 +12,7 @@ Exit codes: 0, done or stopped by a signal; 1, training had to stop (what went w
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import shlex
 import signal
@@ -29,9 +31,12 @@ from anetrain.checkpoint import load as load_checkpoint
 from anetrain.config import Config, ConfigError
 from anetrain.config import load as load_config
 from anetrain.device import ANEError, Device
-from anetrain.progress import Progress, Totals, device_name, report_text
+from anetrain.efficiency import Totals, device_name, device_work, report_text
+from anetrain.progress import Progress
+from anetrain.telemetry import Telemetry
 from anetrain.trainer import DeviceFailedError, DeviceLostError, DivergedError, Trainer, TrainerState
 
+TOTALS = "totals"  # among the values of a checkpoint: what the run took so far
 DONE, STOPPED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -112,19 +117,21 @@ class Run:
         begin = time.perf_counter()
         self.trainer = assembly.make_trainer(config, self.found, self.device, [self.totals])
         self._setup_s = time.perf_counter() - begin
+        self.trainer.before_update = self._release
+        self.work = device_work(self.trainer.pipeline.stack, self.device.facts)
         if self.checkpoint is not None:
-            _load(self.checkpoint, self.trainer, self.sampler)
+            _load(self.checkpoint, self.trainer, self.sampler, self.totals)
         self.store = stack.enter_context(Store(self.folder, step=self.first, keep=config.checkpoint.keep))
         with files.replacing(self.folder / "config.yaml", overwrite=True) as file:
             file.write(config.text().encode())
-        journal = events.JsonLines(self.folder / "events.jsonl")
-        stack.callback(journal.close)
-        self.trainer.events.add(journal)
+        self._keep_journal(stack)
+        self._keep_telemetry(stack)
         stream = sys.stderr if sys.stderr.isatty() else sys.stdout
         self.progress = Progress(stream, first=self.first, last=self.target, every=config.log.every)
         stack.callback(self.progress.close)
         self.trainer.events.add(self.progress)
         self._saving: Saving | None = None
+        self._save_is_due = False
         self._loss: float | None = None  # of a validation after the last update
         self._saved = self.first if self.checkpoint else -1
         self._signal: int | None = None
@@ -141,29 +148,53 @@ class Run:
             self.checkpoint.check_tokenizer(data.tokenizer)
         assembly.make_schedule(self.config)
 
+    def _keep_journal(self, stack: ExitStack) -> None:
+        """events.jsonl goes on where the checkpoint ends."""
+        path = self.folder / "events.jsonl"
+        if path.exists():
+            events.forget_after(path, self.trainer.micro_steps)
+        journal = events.JsonLines(path)
+        stack.callback(journal.close)
+        self.trainer.events.add(journal)
+
+    def _keep_telemetry(self, stack: ExitStack) -> None:
+        wanted = self.config.log.telemetry
+        if wanted is None or wanted is False:
+            return
+        stream = {"stdout": sys.stdout, "stderr": sys.stderr}.get(str(wanted))
+        if stream is None:
+            path = self.folder / "telemetry.jsonl" if wanted is True else Path(wanted)
+            if path.exists():
+                events.forget_after(path, self.trainer.micro_steps)
+            stream = stack.enter_context(path.open("a", encoding="utf-8"))
+        self.trainer.events.add(Telemetry(stream, self.work))
+
     # ------------------------------------------------------------ training
 
     def train(self) -> int:
-        self._introduce()
         with ExitStack() as stack:
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
             try:
+                self._introduce()
                 self._updates()
                 self._save_and_settle()
+                self._report()
             except (DivergedError, DeviceLostError, DeviceFailedError, ANEError) as error:
                 return self._fail(error)
-            except CheckpointError as error:
+            except (CheckpointError, OSError) as error:
                 return self._say_failure(error)
-            self._report()
         return DONE
 
     def _updates(self) -> None:
         config, trainer = self.config, self.trainer
         while trainer.updates < self.target and self._signal is None:
             trainer.fit(self.sampler, 1)
+            if self._saving is not None and self._saving.done:
+                self._settle()
             best, self._loss = self._validated() if self._validation_is_due() else (False, None)
-            if best or trainer.updates % config.checkpoint.every == 0:
+            self._save_is_due |= trainer.updates % config.checkpoint.every == 0
+            if best or (self._save_is_due and self._saving is None):  # else when the disk has done with the last one
                 self._save()
 
     def _validation_is_due(self) -> bool:
@@ -187,8 +218,9 @@ class Run:
     # ------------------------------------------------------------ saving
 
     def _save(self) -> None:
-        """In the background; what the next update would change is copied, or waited for."""
+        """In the background, while micro-steps go on; `_release` is called before the next update."""
         self._settle()
+        self._save_is_due = False
         state, facts = self.trainer.state(self.sampler), self.device.facts
         self._saving = self.store.save_in_background(
             State(
@@ -196,7 +228,7 @@ class Run:
                 self.found.model.spec,
                 self.trainer.pipeline.weights,
                 state.arrays,
-                state.values,
+                state.values | {TOTALS: self.totals.state()},
                 self.config.plain(),
                 self._loss,
                 self.data.tokenizer,
@@ -204,8 +236,12 @@ class Run:
                 facts["profile"],
             )
         )
-        self._saving.release()
         self._saved = self.trainer.updates
+
+    def _release(self) -> None:
+        """What the update that comes now would change, and is not on the disk, is copied, or waited for."""
+        if self._saving is not None:
+            self._saving.release()
 
     def _settle(self) -> None:
         """The save that was begun is complete."""
@@ -242,8 +278,10 @@ class Run:
         self.trainer.events.emit(events.Report("begin of run", figures))
 
     def _report(self) -> None:
-        report = self.totals.report(self.device.facts, self.device.counters().compiles)
+        report = self.totals.report(self.device.facts, self.work)
         self.trainer.events.emit(report)
+        with files.replacing(self.folder / "report.json", overwrite=True) as file:
+            file.write(json.dumps(events.plain(report.figures), indent=1, allow_nan=False).encode() + b"\n")
         self.progress.say(report_text(report))
         if self.trainer.updates < self.config.train.updates:
             what = f"stopped by {signal.Signals(self._signal).name}" if self._signal else "stopped"
@@ -317,10 +355,14 @@ def _target(steps: int | None, first: int, updates: int) -> int:
     return updates if steps is None else first + steps
 
 
-def _load(checkpoint: Checkpoint, trainer: Trainer, sampler: Any) -> None:
+def _load(checkpoint: Checkpoint, trainer: Trainer, sampler: Any, totals: Totals) -> None:
     checkpoint.weights.read_into(trainer.pipeline.weights)
+    values = dict(checkpoint.values)
+    before = values.pop(TOTALS, None)  # what was saved without `anetrain train` has none
     try:
-        trainer.load_state(TrainerState(dict(checkpoint.arrays), checkpoint.values), sampler)
+        trainer.load_state(TrainerState(dict(checkpoint.arrays), values), sampler)
+        if before is not None:
+            totals.load_state(before)
     except ValueError as error:
         raise CheckpointError(checkpoint.path, f"does not fit this config: {error}") from error
 

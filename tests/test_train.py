@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,9 +26,10 @@ from anetrain.config import load as load_config
 from anetrain.config import parse
 from anetrain.data.shards import ShardWriter
 from anetrain.data.tokenizers import builtin_tokenizer
+from anetrain.efficiency import Totals, report_text
 from anetrain.model import PRESETS, Model
 from anetrain.optim import AdamW
-from anetrain.progress import Progress, Totals, report_text
+from anetrain.progress import Progress
 from anetrain.train import main
 from anetrain.trainer import Trainer
 from tests.support import emulator
@@ -74,12 +77,17 @@ def last(folder: Path) -> Checkpoint:
 
 def check_same(first: Checkpoint, second: Checkpoint) -> None:
     """Weights, the optimizer's means and all counts, bit for bit."""
-    assert (first.step, first.values, first.validation_loss) == (second.step, second.values, second.validation_loss)
+    assert (first.step, first.validation_loss) == (second.step, second.validation_loss)
+    assert _without_times(first) == _without_times(second)
     for part in ("weights", "arrays"):
         one, other = getattr(first, part), getattr(second, part)
         assert set(one) == set(other)
         for name in one:
             assert one[name].tobytes() == other[name].tobytes(), name
+
+
+def _without_times(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {name: value for name, value in checkpoint.values.items() if name != "totals"}
 
 
 def changed(*changes: str) -> list[str]:
@@ -114,9 +122,46 @@ def test_a_run(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_report_accounts_for_the_time(config: Path) -> None:
     report = heard(run(config, "run"), events.Report)[-1].figures
     assert (report["updates"], report["micro_steps"], report["tokens"]) == (6, 12, 6 * 2 * 2 * 32)
-    parts = sum(size for name, size in report.items() if name.startswith("ms_") and name != "ms_per_update")
+    parts = sum(size for name, size in report.items() if name.endswith("_ms"))
     assert 0.9 * report["ms_per_update"] <= parts <= report["ms_per_update"] * 1.0001
     assert "not of an ANE" in report["device"]
+
+
+def test_the_report_is_a_file(config: Path) -> None:
+    folder = run(config, "run")
+    report = json.loads((folder / "report.json").read_text())
+    assert report == heard(folder, events.Report)[-1].figures
+    assert (report["updates"], report["processes"]) == (6, 1)
+    assert report["device_figures"] == "none: an emulator is not a device"
+
+
+def test_the_report_is_of_the_whole_run(config: Path) -> None:
+    """Not of the last process alone."""
+    folder = run(config, "run", "--steps", "2")
+    first = json.loads((folder / "report.json").read_text())
+    run(config, "run", "--resume")
+    report = json.loads((folder / "report.json").read_text())
+    assert (report["updates"], report["micro_steps"], report["processes"]) == (6, 12, 2)
+    assert report["compiles"] == 2 * first["compiles"] > 0
+    assert report["wall_s"] > report["train_s"] > first["train_s"]
+    assert report["compile_s"] > first["compile_s"]
+
+
+@pytest.mark.parametrize("where", ["true", "stdout", "stderr", "path"])
+def test_telemetry_goes_where_it_is_wanted(config: Path, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config.parent / "lines.jsonl"
+    folder = run(config, "run", "--steps", "2", *changed(f"log.telemetry={path if where == 'path' else where}"))
+    said = capsys.readouterr()
+    files = {"true": folder / "telemetry.jsonl", "path": path}
+    text = files[where].read_text() if where in files else getattr(said, where[3:])
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert [line["type"] for line in lines] == ["step", "step", "batch"] * 2
+    assert [line["step"] for line in lines if line["type"] == "step"] == [1, 2, 3, 4]
+    assert [line["update"] for line in lines if line["type"] == "batch"] == [1, 2]
+    assert lines[0]["compiles"] > 0
+    assert (said.out + said.err).count('"type"') == (6 if where in ("stdout", "stderr") else 0)
+    for name in set(files) - {where}:
+        assert not files[name].exists()
 
 
 def test_the_command_does_the_same(config: Path) -> None:
@@ -215,6 +260,44 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(config: Path) -> None:
     process.kill()
     process.wait()
     check_same(last(run(config, "killed", "--resume", *often)), last(straight))
+
+
+def test_files_go_on_without_gap_or_double(config: Path) -> None:
+    """Of updates that a killed run had made after its last checkpoint, too: they are made again."""
+    often = changed("train.updates=7", "checkpoint.every=3", "log.telemetry=true", "train.validate_every=5")
+    straight = run(config, "straight", *often)
+    killed = run(config, "killed", *often)
+    for path in checkpoints(killed)[1:]:
+        shutil.rmtree(path)
+    at = checkpoints(killed)[0]
+    text = (killed / "events.jsonl").read_text()
+    (killed / "events.jsonl").write_text(text[: text.index('"end of run"')])  # in the middle of a line
+    run(config, "killed", "--resume", *often)
+    assert 0 < load(at).step < 7
+    for kind, number in ((events.Update, "update"), (events.Step, "micro_step"), (events.Validation, "update")):
+        found, expected = ([getattr(item, number) for item in heard(folder, kind)] for folder in (killed, straight))
+        assert found == expected, kind
+    found, expected = (
+        [(line["type"], line.get("step"), line.get("loss")) for line in _telemetry(folder)]
+        for folder in (killed, straight)
+    )
+    assert found == expected
+    assert [event.figures["update"] for event in heard(killed, events.Report) if event.title == "begin of run"] == [
+        0,
+        load(at).step,
+    ]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint(config: Path) -> None:
+    folder = run(config, "run")
+    for path in checkpoints(folder):
+        shutil.rmtree(path)
+    run(config, "run")
+    assert [event.update for event in heard(folder, events.Update)] == [1, 2, 3, 4, 5, 6]
+
+
+def _telemetry(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "telemetry.jsonl").read_text().splitlines()]
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
@@ -464,9 +547,9 @@ def test_totals() -> None:
     totals(update(2, seconds=1.5, parts={"update": 1.0, "data": 0.5}))
     totals(events.Overflow(2, "x", 1, 1.0))
     totals(events.Step(1, 2.0, 32, 0.1))
-    report = totals.report({"kind": "ane", "chip": "M4"}, 7)
+    report = totals.report({"kind": "ane", "chip": "M4"}, None)
     figures = report.figures
     assert figures["device"] == "ane (M4)"
     assert (figures["wall_s"], figures["tokens_per_s"], figures["ms_per_update"]) == (4.0, 64.0, 1000.0)
-    assert (figures["ms_update"], figures["ms_data"], figures["dropped_groups"]) == (700.0, 300.0, 1)
+    assert (figures["update_ms"], figures["data_ms"], figures["dropped_groups"]) == (700.0, 300.0, 1)
     assert "1000.0 ms per update: update 700.0, data 300.0" in report_text(report)

@@ -35,17 +35,27 @@ from anetrain.pipeline.programs import Changes, CompiledPlan
 from anetrain.pipeline.surfaces import PlacedSurface, SurfacePool, host_array, host_dtype
 from anetrain.pipeline.weights import Staging
 
-Kind = Literal["send", "receive", "dispatch", "compute"]
+Kind = Literal["send", "receive", "dispatch", "norm", "classify", "compute"]
 Phase = Literal["forward", "backward"]
 PART_OF: dict[tuple[Phase, Kind], PartName] = {
     ("forward", "send"): "forward_conversion",
     ("forward", "receive"): "forward_conversion",
     ("forward", "dispatch"): "forward_device",
+    ("forward", "norm"): "forward_norms",
+    ("forward", "classify"): "forward_classifier",
     ("forward", "compute"): "forward_host",
     ("backward", "send"): "backward_conversion",
     ("backward", "receive"): "backward_conversion",
     ("backward", "dispatch"): "backward_device",
+    ("backward", "norm"): "backward_norms",
+    ("backward", "classify"): "backward_classifier",
     ("backward", "compute"): "backward_host",
+}
+
+KIND_OF: dict[str, Kind] = {  # by the name of a host op; of others it is "compute"
+    **dict.fromkeys(("host_rms_norm", "host_rms_norm_backward"), "norm"),
+    **dict.fromkeys(("host_layer_norm", "host_layer_norm_backward"), "norm"),
+    "host_dense": "classify",
 }
 
 
@@ -149,7 +159,7 @@ class Layer:
 
     def bake(self, changes: Changes) -> None:
         """Compiles anew what `changed` found. Should it fail, the layer is not staged, and this is to be repeated."""
-        with self._account.part("restaging"):
+        with self._account.part("compiling"):
             self._is_staged = False
             for index in changes:
                 self._requests.pop(index, None)  # they hold the old programs
@@ -324,7 +334,8 @@ class Layer:
             if isinstance(step, Dispatch):
                 bound.append(BoundStep("dispatch", self._dispatch(step.program)))
             elif isinstance(step, Compute):
-                bound.append(BoundStep("compute", host.bind(step.node, self._array, self._wanted)))
+                kind = KIND_OF.get(step.node.op.name, "compute")
+                bound.append(BoundStep(kind, host.bind(step.node, self._array, self._wanted)))
             elif isinstance(step, Send):
                 placed = self.surfaces[step.region.surface]
                 write = placed.writer(step.region, self._array(step.value))

@@ -49,6 +49,10 @@ Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
+def _nothing() -> None:
+    """Before an update."""
+
+
 class Trainer:
     """`schedule`: the learning rate by the number of the update, from 0. `accumulation`: micro-steps in a group.
     `retries`: how often a group is run again when the device fails. `listeners` hear all events (anetrain.events).
@@ -79,6 +83,8 @@ class Trainer:
         """That counted in updates."""
         self.best_loss: float | None = None
         """Of all validations."""
+        self.before_update: Callable[[], object] = _nothing
+        """Called when weights and running means are about to change: what is still being saved of them is copied."""
         self._account: Account = pipeline.account
         self._is_staged = False  # weights may have been loaded into the pipeline since it was made
         pipeline.clear_gradients()
@@ -186,15 +192,18 @@ class Trainer:
         """The mean loss. Gradients are sums over tokens behind it."""
         total = 0.0
         for number, batch in enumerate(group, self.micro_steps + 1):
-            begin = time.perf_counter()
+            before = self._account.so_far()
             mean = self.pipeline.micro_step(
                 batch.ids, batch.targets, loss_scale=self.scaler.scale, weight=float(batch.tokens)
             )
             total += mean * batch.tokens
-            self._emit(events.Step(number, mean, batch.tokens, time.perf_counter() - begin))
+            spent = self._account.so_far().since(before)
+            self._emit(events.Step(number, mean, batch.tokens, spent.seconds, spent.parts))
         return total / tokens
 
     def _update(self, group: list[MicroBatch], lr: float, tokens: int) -> tuple[float, bool]:
+        with self._account.part("saving"):
+            self.before_update()
         with self._account.part("update"):
             largest = self.pipeline.largest_output
             self._is_staged = False
@@ -210,11 +219,18 @@ class Trainer:
         return stepped.norm, stepped.clipped
 
     def _stage(self) -> None:
-        """Unless the device has these weights already."""
-        if not self._is_staged:
-            with self._account.part("restaging"):
-                self.pipeline.stage()
-            self._is_staged = True
+        """Unless the device has these weights already. Programs that have weights baked in are compiled anew."""
+        if self._is_staged:
+            return
+        compiles, before = self.pipeline.compiles, self._account.so_far()
+        with self._account.part("restaging"):
+            self.pipeline.stage()
+        self._is_staged = True
+        count = self.pipeline.compiles - compiles
+        seconds = self._account.so_far().since(before).parts.get("compiling", 0.0)
+        if count or seconds:  # what was compiled in an earlier process may be taken from a cache
+            found = self.pipeline.device.counters()
+            self._emit(events.Compile("weights", count, seconds, found.compiles, found.live_programs))
 
     @property
     def needs_restart(self) -> bool:
