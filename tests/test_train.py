@@ -453,7 +453,7 @@ def test_settings_arrive() -> None:
     assert trainer.pipeline.device.facts["executor"] == "reference"
 
 
-def test_seed_precision_and_norms_arrive() -> None:
+def test_seed_precision_and_extras_arrive() -> None:
     plain = made()
     assert not np.array_equal(made("train.seed=1").pipeline.weights["embedding"], plain.pipeline.weights["embedding"])
     ids = np.arange(64).reshape(2, 32)
@@ -462,7 +462,7 @@ def test_seed_precision_and_norms_arrive() -> None:
         return trainer.pipeline.evaluate(ids, ids).mean
 
     exact = made("precision.arithmetic=fp32", "device.kind=emulator:exact")
-    found = {loss(plain), loss(exact), loss(made("pipeline.norms=device"))}
+    found = {loss(plain), loss(exact), loss(made("pipeline.extras=all"))}
     assert len(found) == 3
     assert max(found) - min(found) < 0.01
 
