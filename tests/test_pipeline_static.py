@@ -14,11 +14,9 @@ from anetrain.device import Device, Program
 from anetrain.errors import BudgetError, CompileError, UnloadError
 from anetrain.model import Model
 from anetrain.pipeline import Pipeline, PlanError, StaticPipeline, make_pipeline
+from tests.compile_trace import LLAMA_PROGRAMS, Trace, traced
 from tests.small_models import SPEC, batch, copied, model_of, step
 from tests.support import emulator
-
-Trace = list[tuple[str, str]]
-PROGRAMS = [f"LlamaBlock {name}" for name in ("forward 0", "forward 1", "backward 2", "backward 3")]
 
 
 def static(**options: Any) -> StaticPipeline:
@@ -41,21 +39,7 @@ def _garbage_holds_no_programs() -> None:
 
 @pytest.fixture
 def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
-    """(what, label) of each compile with its load, and of each unload."""
-    calls: Trace = []
-    compile, unload = Device.compile, Program.unload
-
-    def traced_compile(self: Device, text: Any, blobs: Any = None, label: str = "") -> Program:
-        calls.append(("compile", label))
-        return compile(self, text, blobs, label)
-
-    def traced_unload(self: Program) -> None:
-        calls.append(("unload", self.label))
-        unload(self)
-
-    monkeypatch.setattr(Device, "compile", traced_compile)
-    monkeypatch.setattr(Program, "unload", traced_unload)
-    return calls
+    return traced(monkeypatch)
 
 
 # ---------------------------------------------------------------- what is compiled
@@ -65,12 +49,12 @@ def test_an_update_replaces_each_program_in_its_place(trace: Trace) -> None:
     alive = emulator().counters().live_programs
     device = emulator(live_budget=alive + 8)  # not one more than the model has
     pipeline = static(device=device)
-    assert trace == [("compile", label) for label in PROGRAMS * 2]
+    assert trace == [("compile", label) for label in LLAMA_PROGRAMS * 2]
     update(pipeline)
     trace.clear()
     before = device.counters()
     pipeline.stage()
-    assert trace == [(what, label) for label in PROGRAMS * 2 for what in ("unload", "compile")]
+    assert trace == [(what, label) for label in LLAMA_PROGRAMS * 2 for what in ("unload", "compile")]
     after = device.counters()
     assert after == replace(before, compiles=before.compiles + 8, loads=before.loads + 8, unloads=before.unloads + 8), (
         "programs, requests or surfaces are left over"
@@ -89,7 +73,7 @@ def test_what_has_not_changed_is_not_compiled(trace: Trace) -> None:
     assert trace == []
     pipeline.weights["layers.1.ffn.w2"].flat[7] += 1e-3
     pipeline.stage()
-    assert [label for what, label in trace if what == "compile"] == [PROGRAMS[1], PROGRAMS[2]]
+    assert [label for what, label in trace if what == "compile"] == [LLAMA_PROGRAMS[1], LLAMA_PROGRAMS[2]]
     swapped = pipeline.weights["layers.0.ffn.w1"]
     swapped[[0, 1]] = swapped[[1, 0]]  # a sum would be the same
     trace.clear()
@@ -136,7 +120,7 @@ def test_a_pipeline_of_another_kind_is_named() -> None:
 
 def test_a_pipeline_that_does_not_train(trace: Trace) -> None:
     pipeline = static(trains=False)
-    assert [label for _, label in trace] == PROGRAMS[:2] * 2
+    assert [label for _, label in trace] == LLAMA_PROGRAMS[:2] * 2
     before = pipeline.evaluate(*batch()).mean
     pipeline.weights["layers.0.ffn.w2"][:] *= 3
     pipeline.stage()
@@ -259,7 +243,7 @@ def test_a_failure_anywhere_in_the_beginning() -> None:
             step(pipeline, *batch())
             pipeline.unload()
         else:
-            with pytest.raises(CompileError, match=rf"{PROGRAMS[failing - 4]}: an injected fault"):
+            with pytest.raises(CompileError, match=rf"{LLAMA_PROGRAMS[failing - 4]}: an injected fault"):
                 static(device=device)
         assert device.counters().live_programs == alive
 
@@ -271,7 +255,7 @@ def test_a_device_that_refuses_a_program_at_the_update(monkeypatch: pytest.Monke
     compile = Device.compile
 
     def refusing(self: Device, text: Any, blobs: Any = None, label: str = "") -> Program:
-        if label == PROGRAMS[2]:
+        if label == LLAMA_PROGRAMS[2]:
             text = "program(1.0)"
         return compile(self, text, blobs, label)
 

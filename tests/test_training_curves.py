@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from anetrain.device import Device
+from anetrain.graph.builder import Precision
+from anetrain.lower import Layout
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.optim import AdamW
-from anetrain.pipeline import Pipeline
+from anetrain.pipeline import make_pipeline
 from anetrain.schedule import Schedule
 from anetrain.spec import ModelSpec
 from tests import curve_task as task
@@ -22,11 +24,17 @@ from tests.support import emulator
 
 
 def train(
-    device: Device, s: ModelSpec, weights: Arrays, batches: Iterable[tuple[Array, Array]], schedule: Schedule
+    device: Device,
+    s: ModelSpec,
+    weights: Arrays,
+    batches: Iterable[tuple[Array, Array]],
+    schedule: Schedule,
+    layout: Layout = "stacked",
 ) -> list[float]:
     """The loss before each update."""
     model = Model(s)
-    pipeline = Pipeline(device, model, weights, precision="fp32" if device.facts["fp32"] else "fp16")
+    precision: Precision = "fp32" if device.facts["fp32"] else "fp16"
+    pipeline = make_pipeline(device, model, weights, layout=layout, precision=precision)
     optimizer = AdamW(
         model.parameters,
         pipeline.weights,
