@@ -89,19 +89,19 @@ class Normalise(ComposedOp):
             backward.refuse("the factor of a row is for its own derivative only")
         axis = backward.parameter("axis")
         terms = y.shape[axis]
-        # Means are taken of dy divided by about its largest element, so elements are at most 2. The mean of |y| is at
-        # most 1, as that of y^2 is: sums stay below 2^14, half of where they end, for gradients of any magnitude.
+        # All of it is done with dy divided by about its largest element, whose elements are at most 2. The mean of |y|
+        # is at most 1, as that of y^2 is: sums stay below 2^14, half of where they end, for gradients of any magnitude.
         scale = 2.0 ** math.floor(math.log2(2**13 / terms))
         size = _about_the_largest(g, upstream, axis, 0.5, SMALLEST_GRADIENT)
         unit = g.mul(upstream, g.pow(size, -1.0))
 
         def mean(value: Value) -> Value:
-            return g.mul(g.mul(sum_over(g, value, (axis,)), 1.0 / (terms * scale)), size)
+            return g.mul(sum_over(g, value, (axis,)), 1.0 / (terms * scale))
 
-        change = g.sub(upstream, g.mul(y, mean(g.mul(unit, g.mul(y, scale)))))
+        change = g.sub(unit, g.mul(y, mean(g.mul(unit, g.mul(y, scale)))))
         if backward.parameter("centred"):
             change = g.sub(change, mean(g.mul(unit, scale)))
-        return {"x": g.mul(change, factor)}
+        return {"x": g.mul(g.mul(change, factor), size)}
 
 
 def _about_the_largest(g: Graph, x: Value, axis: int, scale: float, floor: float) -> Value:
