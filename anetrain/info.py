@@ -52,9 +52,9 @@ def rows(info: dict[str, Any]) -> list[tuple[str, str]]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m anetrain.info",
+        prog="anetrain info",
         description="What this machine offers, and which device `auto` chooses and why.",
-        epilog="example: python -m anetrain.info --device emulator --profile m1 --json",
+        epilog="example: anetrain info --device emulator --profile m1 --json",
     )
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     parser.add_argument("--device", default="auto", help="auto (default), ane, emulator or emulator:PROFILE")
@@ -63,8 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         info = collect(options.device, options.profile)
     except (device.ANEError, ValueError) as error:
-        print(f"anetrain.info: {error}", file=sys.stderr)
-        return 1
+        print(f"anetrain info: {error}", file=sys.stderr)
+        return 2
     if options.json:
         print(json.dumps(info, indent=2))
     else:

@@ -27,6 +27,7 @@ from anetrain.data.download import Source
 from anetrain.data.prepare import held_out
 from anetrain.data.shards import document_starts, open_tokens, read_info
 from anetrain.data.tokenizers import builtin_tokenizer, scored
+from tests.tokenizer_files import byte_level_json
 
 Captured = pytest.CaptureFixture[str]
 
@@ -125,24 +126,6 @@ def test_every_kind_of_tokenizer(text: Path, tmp_path: Path, capsys: Captured, k
     assert tokenizers.load(out).document_start == known.document_start
     assert described(out, capsys)[0]["documents"] == 60
     assert data("prepare", text, "--tokenizer", out, "--out", out, "--split", "0", "--force") == 0
-
-
-def byte_level_json(folder: Path, texts: list[str], extra: int = 0) -> None:
-    """`extra` tokens that no text has make the vocabulary as large as that of newer models."""
-    import tokenizers as library
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    tokenizer = library.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_tokens([f"<extra_{number}>" for number in range(extra)])
-    tokenizer.add_special_tokens(["<|endoftext|>"])
-    folder.mkdir()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
 
 
 def test_large_vocabularies_take_four_bytes(text: Path, tmp_path: Path, capsys: Captured) -> None:

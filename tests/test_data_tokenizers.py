@@ -426,8 +426,10 @@ def test_training_is_repeatable_and_refuses(tmp_path: Path, model: SentencePiece
         sentence.train(texts, tmp_path / "3.model", vocab=5000)
     with pytest.raises(ValueError, match="vocab is 259"):
         sentence.train(texts, tmp_path / "3.model", vocab=259)
-    with pytest.raises(DataError, match=r"text 2, 'a\\x00b', holds a NUL"):
-        sentence.train(["a", "a\0b"], tmp_path / "3.model", vocab=275)
+    for wrong, message in (("a\0b", r"^'a\\x00b'\.\.\. holds a NUL"), ("\udc80", "^.*half of a surrogate pair")):
+        for before in ([], texts):
+            with pytest.raises(DataError, match=message):
+                sentence.train([*before, wrong], tmp_path / "3.model", vocab=275)
     assert not (tmp_path / "3.model").exists()
 
 

@@ -71,7 +71,7 @@ def describe(
     at_hand, origin = _tokenizer(info, tokenizer)
     vocab = info.vocab or (at_hand.vocab if at_hand else None)
     tokens = open_tokens(path, vocab=vocab or _ANY_ID, least=0)
-    start = info.document_start if info.header or at_hand is None else at_hand.document_start
+    start = info.document_start if info.header else _document_start(at_hand)
     counts = _counts(tokens, progress)
     order = np.argsort(-counts, kind="stable")[:frequent]
     return Description(
@@ -108,6 +108,12 @@ def _tokenizer(info: ShardInfo, given: Path | None) -> tuple[Tokenizer | None, s
         return None, None
     found = tokenizers.load(beside)
     return (found, str(beside)) if info.tokenizer in (None, found.hash) else (None, None)
+
+
+def _document_start(tokenizer: Tokenizer | None) -> int | None:
+    if tokenizer is None or (tokenizer.bos is None and tokenizer.eos is None):
+        return None
+    return tokenizer.document_start
 
 
 def _counts(tokens: Tokens, progress: Progress | None) -> npt.NDArray[np.int64]:

@@ -89,7 +89,7 @@ def _of_lines(source: Path, reading: Reading) -> Iterator[tuple[str, int]]:
         if line.strip():
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{source}, line {number}: not JSON ({error})") from None
             yield _text(record, reading, f"{source}, line {number}"), done
 
@@ -97,7 +97,7 @@ def _of_lines(source: Path, reading: Reading) -> Iterator[tuple[str, int]]:
 def _of_list(source: Path, reading: Reading) -> Iterator[tuple[str, int]]:
     try:
         records = json.loads(source.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source}: not JSON ({error})") from None
     if not isinstance(records, list):
         raise DataError(f"{source}: expected a list, found {type(records).__name__}")

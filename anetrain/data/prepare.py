@@ -84,15 +84,14 @@ def prepare(
     _check_companions(folder, companions, overwrite)
     with _made(parts):
         _run(jobs, workers, progress)
-        counts = _join(jobs, targets, known, overwrite)
+        try:
+            counts = _join(jobs, targets, known, overwrite)
+        except DataError:  # of no use to a run that goes on
+            _remove(every_part)
+            raise
         for name, path in companions.items():
             _copy(path, folder / name)
-        for path in every_part:
-            path.unlink()
-            for killed in parts.glob(f".{path.name}.*"):  # what a process that was killed could not remove
-                killed.unlink()
-        if not any(parts.iterdir()):
-            parts.rmdir()
+        _remove(every_part)
     if len(targets) == 1:
         (folder / "validation.bin").unlink(missing_ok=True)  # of other documents
         return Prepared(targets[0], None, counts[0], 0)
@@ -122,20 +121,27 @@ def train_tokenizer(
     for path in (target, exported):
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; take it as the tokenizer, choose another folder, or overwrite it")
-    texts = (text for source in sources for text, _ in documents(source, reading) if not held_out(text, fraction))
     with _made(folder):
-        trained = sentence.train(_first(texts), target, vocab=vocab, overwrite=overwrite)
+        texts = _to_train_on(sources, fraction, reading)
+        trained = sentence.train(texts, target, vocab=vocab, overwrite=overwrite)
         scored.write(exported, trained.bin_pieces(), overwrite=overwrite)
     return target
 
 
-def _first(texts: Iterable[str]) -> Iterator[str]:
+def _to_train_on(sources: Sequence[Path], fraction: float, reading: Reading) -> Iterator[str]:
     count = 0
-    for text in texts:
-        yield text
-        count += len(text)
-        if count >= _TRAINED_ON:
-            return
+    for source in sources:
+        for text, done in documents(source, reading):
+            if held_out(text, fraction):
+                continue
+            try:
+                sentence.check_text(text)
+            except DataError as error:
+                raise DataError(f"{source}, document that ends near byte {done}: {error}") from None
+            yield text
+            count += len(text)
+            if count >= _TRAINED_ON:
+                return
 
 
 def held_out(text: str, fraction: float) -> bool:
@@ -200,6 +206,15 @@ def _tokenize(job: _Job, progress: Progress | None = None) -> int:
     return size
 
 
+def _remove(parts: Iterable[Path]) -> None:
+    for path in parts:
+        path.unlink()
+        for killed in path.parent.glob(f".{path.name}.*"):  # what a process that was killed could not remove
+            killed.unlink()
+    if not any(path.parent.iterdir()):
+        path.parent.rmdir()
+
+
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
     """It is there, and the ones around it; those that were made here and are empty in the end are removed again."""
@@ -208,8 +223,8 @@ def _made(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # the first one that is not empty ends it
-            for path in made:
+        for path in made:
+            with suppress(OSError):  # it is not empty
                 path.rmdir()
 
 
@@ -271,8 +286,14 @@ def _parts(
     return tuple(folder / f"{source.stem}-{key}-{name}.bin" for name in _SPLIT)
 
 
-def _load(tokenizer: Path | None) -> tokenizers.Tokenizer:
-    return tokenizers.builtin_tokenizer() if tokenizer is None else tokenizers.load(tokenizer)
+def _load(path: Path | None) -> tokenizers.Tokenizer:
+    """One that can mark documents."""
+    tokenizer = tokenizers.builtin_tokenizer() if path is None else tokenizers.load(path)
+    try:
+        _ = tokenizer.document_start
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return tokenizer
 
 
 def _check_sources(sources: Sequence[Path]) -> None:

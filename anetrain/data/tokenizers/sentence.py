@@ -29,15 +29,17 @@ class SentencePieceTokenizer(Tokenizer):
         from sentencepiece import SentencePieceProcessor
 
         data = path.read_bytes()
-        try:
-            self._model: Any = SentencePieceProcessor(model_proto=data)
-        except (RuntimeError, ValueError) as error:
-            raise DataError(f"{path}: sentencepiece cannot read it ({error}); expected a tokenizer.model") from None
         if not data:  # which the library takes for no model at all
             raise DataError(f"{path}: an empty file; expected a tokenizer.model")
-        self.vocab = self._model.vocab_size()
+        try:
+            self._model: Any = SentencePieceProcessor(model_proto=data)
+            self._pieces: list[str] = [self._model.id_to_piece(token) for token in range(self._model.vocab_size())]
+            settings = _Settings(data)
+        except (RuntimeError, ValueError, IndexError) as error:  # also a piece that is not UTF-8
+            raise DataError(f"{path}: sentencepiece cannot read it ({error}); expected a tokenizer.model") from None
+        self.vocab = len(self._pieces)
         self.bos, self.eos = (None if found < 0 else found for found in (self._model.bos_id(), self._model.eos_id()))
-        self._path, self._settings = path, _Settings(data)
+        self._path, self._settings = path, settings
         exact = self._settings.obstacle(self._model) is None
         self.hash = hashlib.sha256(scored.to_bin(self.bin_pieces()) if exact else data).hexdigest()
         values = [self._value(token) for token in range(self.vocab)]
@@ -54,12 +56,12 @@ class SentencePieceTokenizer(Tokenizer):
         """The pieces of a tokenizer.bin that does the same."""
         if (obstacle := self._settings.obstacle(self._model)) is not None:
             raise DataError(f"{self._path}: {obstacle}; a tokenizer.bin cannot express that")
-        texts = (self._model.id_to_piece(token).replace("\u2581", " ").encode() for token in range(self.vocab))
+        texts = (piece.replace("\u2581", " ").encode() for piece in self._pieces)
         named = [*scored.NAMES, *list(texts)[scored.FIRST_TEXT :]]
         return [(text, self._model.get_score(token)) for token, text in enumerate(named)]
 
     def _value(self, token: int) -> str | bytes | None:
-        piece: str = self._model.id_to_piece(token)
+        piece = self._pieces[token]
         if self._model.is_byte(token):
             return bytes([int(piece[3:5], 16)])
         if self._model.is_control(token):
@@ -114,11 +116,11 @@ def train(texts: Iterable[str], target: Path, *, vocab: int, overwrite: bool = F
 
     if vocab <= scored.FIRST_TEXT:
         raise ValueError(f"vocab is {vocab}; expected more than {scored.FIRST_TEXT}: 3 special pieces and 256 bytes")
-    model = BytesIO()
+    model, lines = BytesIO(), _Lines(texts)
     with files.replacing(target, overwrite=overwrite) as file:
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_lines(texts),
+                sentence_iterator=iter(lines),
                 model_writer=model,
                 model_type="bpe",
                 vocab_size=vocab,
@@ -132,20 +134,44 @@ def train(texts: Iterable[str], target: Path, *, vocab: int, overwrite: bool = F
                 minloglevel=2,
             )
         except RuntimeError as error:
+            if lines.error is not None:
+                raise lines.error from None
             raise DataError(f"{target}: no tokenizer with {vocab} pieces from these texts: {error}") from None
         file.write(model.getvalue())
     return SentencePieceTokenizer(target)
 
 
-def _lines(texts: Iterable[str]) -> Iterator[str]:
-    for number, text in enumerate(texts, 1):
-        if "\0" in text:
-            raise DataError(f"text {number}, {text[:40]!r}, holds a NUL, which no tokenizer can be trained on")
-        yield from text.splitlines()
+def check_text(text: str) -> None:
+    """Raises DataError for a text that nothing can be learnt from."""
+    if "\0" in text:
+        raise DataError(f"{text[:40]!r}... holds a NUL, which no tokenizer can be trained on")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{text[:40]!r}... holds half of a surrogate pair, which cannot be UTF-8") from None
+
+
+class _Lines:
+    """Of texts. `error` is what went wrong in finding them: the library makes a RuntimeError of it."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = texts
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            for text in self._texts:
+                check_text(text)
+                yield from text.splitlines()
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """Number and value of each field of a protocol buffer message: whole numbers, or bytes."""
+    if not isinstance(data, bytes):
+        raise ValueError(f"{data!r} where a message is expected")
     at = 0
 
     def number() -> int:
