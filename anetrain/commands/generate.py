@@ -19,8 +19,8 @@ import anetrain.device
 from anetrain.checkpoint import CheckpointError
 from anetrain.data.tokenizers import Tokenizer
 from anetrain.device import ANEError
+from anetrain.efficiency import device_name
 from anetrain.generation import Engine, Sampler, generate, open_engine, texts, why_not_cached
-from anetrain.progress import device_name
 from anetrain.trained import Trained, find_model, find_tokenizer
 
 DONE, STOPPED, REFUSED, INTERRUPTED = 0, 1, 2, 130
