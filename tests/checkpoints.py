@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
-from anetrain.checkpoint import Checkpoint, State
+from anetrain import files
+from anetrain.checkpoint import Checkpoint, State, writing
 from anetrain.model import PRESETS
 
 SPEC = PRESETS["tiny-llama"]
+PIECE = 1000  # bytes
+LATE_S = 20.0
 
 
 def weights(step: int) -> dict[str, npt.NDArray[Any]]:
@@ -75,3 +80,36 @@ def memory_folder() -> Iterator[Path]:
 def names(folder: Path) -> list[str]:
     """What is in a folder, the lock aside."""
     return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+
+
+class SlowDisk:
+    """Takes as many pieces of tensors as it is let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.allowed = threading.Semaphore(0)
+        self.taken = 0
+        real = files.new_file
+
+        @contextmanager
+        def new_file(path: Path) -> Iterator[Any]:
+            with real(path) as file:
+                yield self._Slow(self, file)
+
+        monkeypatch.setattr(files, "new_file", new_file)
+        monkeypatch.setattr(writing, "PIECE_BYTES", PIECE)
+
+    def let(self, pieces: int) -> None:
+        self.allowed.release(pieces)
+
+    class _Slow:
+        def __init__(self, disk: SlowDisk, file: BinaryIO) -> None:
+            self.disk, self.file = disk, file
+
+        def write(self, data: bytes | memoryview) -> int:
+            if isinstance(data, memoryview):
+                assert self.disk.allowed.acquire(timeout=LATE_S)
+                self.disk.taken += 1
+            return self.file.write(data)
+
+        def fileno(self) -> int:
+            return self.file.fileno()

@@ -7,9 +7,8 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,46 +17,13 @@ from anetrain import files
 from anetrain.checkpoint import CheckpointError, Saving, Store, checkpoints, load, writing
 from tests import checkpoints as small
 
-PIECE = 1000  # bytes
-SOON_S, LATE_S = 0.1, 20.0
-
-
-class SlowDisk:
-    """Takes as many pieces of tensors as it is let."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.allowed = threading.Semaphore(0)
-        self.taken = 0
-        real = files.new_file
-
-        @contextmanager
-        def new_file(path: Path) -> Iterator[Any]:
-            with real(path) as file:
-                yield self._Slow(self, file)
-
-        monkeypatch.setattr(files, "new_file", new_file)
-        monkeypatch.setattr(writing, "PIECE_BYTES", PIECE)
-
-    def let(self, pieces: int) -> None:
-        self.allowed.release(pieces)
-
-    class _Slow:
-        def __init__(self, disk: SlowDisk, file: BinaryIO) -> None:
-            self.disk, self.file = disk, file
-
-        def write(self, data: bytes | memoryview) -> int:
-            if isinstance(data, memoryview):
-                assert self.disk.allowed.acquire(timeout=LATE_S)
-                self.disk.taken += 1
-            return self.file.write(data)
-
-        def fileno(self) -> int:
-            return self.file.fileno()
+PIECE = small.PIECE
+SOON_S, LATE_S = 0.1, small.LATE_S
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
-    disk = SlowDisk(monkeypatch)
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[small.SlowDisk]:
+    disk = small.SlowDisk(monkeypatch)
     yield disk
     disk.let(10_000)
 
@@ -78,7 +44,7 @@ def returned(thread: threading.Thread, within_s: float) -> bool:
     return not thread.is_alive()
 
 
-def test_what_fits_the_buffer_is_not_waited_for(tmp_path: Path, disk: SlowDisk) -> None:
+def test_what_fits_the_buffer_is_not_waited_for(tmp_path: Path, disk: small.SlowDisk) -> None:
     weights = ten_pieces()
     before = {name: array.copy() for name, array in weights.items()}
     with Store(tmp_path, buffer_bytes=9 * PIECE) as store:
@@ -95,7 +61,7 @@ def test_what_fits_the_buffer_is_not_waited_for(tmp_path: Path, disk: SlowDisk) 
         assert saving.done
 
 
-def test_what_does_not_fit_is_waited_for_and_no_more(tmp_path: Path, disk: SlowDisk) -> None:
+def test_what_does_not_fit_is_waited_for_and_no_more(tmp_path: Path, disk: small.SlowDisk) -> None:
     weights = ten_pieces()
     with Store(tmp_path, buffer_bytes=4 * PIECE + 999) as store:
         saving = store.save_in_background(small.state(1, weights=weights, arrays={}))
@@ -109,7 +75,7 @@ def test_what_does_not_fit_is_waited_for_and_no_more(tmp_path: Path, disk: SlowD
         saving.wait()
 
 
-def test_without_a_buffer_all_is_waited_for(tmp_path: Path, disk: SlowDisk) -> None:
+def test_without_a_buffer_all_is_waited_for(tmp_path: Path, disk: small.SlowDisk) -> None:
     with Store(tmp_path, buffer_bytes=0) as store:
         saving = store.save_in_background(small.state(1, weights=ten_pieces(), arrays={}))
         thread = releasing(saving)
@@ -131,7 +97,7 @@ def test_release_after_the_end_and_again(tmp_path: Path) -> None:
 
 
 def test_copies_take_no_more_than_the_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = SlowDisk(monkeypatch)
+    disk = small.SlowDisk(monkeypatch)
     monkeypatch.setattr(writing, "PIECE_BYTES", 1 << 20)
     weights = {f"w{i}": np.full(3 << 18, i, np.float32) for i in range(8)}  # 24 MB
     with Store(tmp_path, buffer_bytes=10 << 20) as store:
@@ -175,7 +141,7 @@ def test_exact_whenever_it_is_released(tmp_path: Path, monkeypatch: pytest.Monke
             small.check(load(saving.wait().path), small.state(step, weights=before))
 
 
-def test_values_are_those_of_the_call(tmp_path: Path, disk: SlowDisk) -> None:
+def test_values_are_those_of_the_call(tmp_path: Path, disk: small.SlowDisk) -> None:
     """The caller may change its dicts while the thread writes."""
     values = {"draws": [1, 2]}
     with Store(tmp_path) as store:
@@ -186,7 +152,7 @@ def test_values_are_those_of_the_call(tmp_path: Path, disk: SlowDisk) -> None:
     assert checkpoint.values == checkpoint.config == {"draws": [1, 2]}
 
 
-def test_one_after_the_other(tmp_path: Path, disk: SlowDisk) -> None:
+def test_one_after_the_other(tmp_path: Path, disk: small.SlowDisk) -> None:
     """A second save begins when the first is finished; close() waits for the last."""
     with Store(tmp_path) as store:
         first = store.save_in_background(small.state(1, weights=ten_pieces(), arrays={}))
@@ -223,7 +189,7 @@ def test_an_error_of_the_thread_reaches_the_caller_once(tmp_path: Path, monkeypa
 
 
 def test_release_ends_when_the_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = SlowDisk(monkeypatch)
+    disk = small.SlowDisk(monkeypatch)
     with Store(tmp_path, buffer_bytes=0) as store:
         saving = store.save_in_background(small.state(1, weights=ten_pieces(), arrays={}))
         thread = releasing(saving)

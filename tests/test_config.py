@@ -25,7 +25,16 @@ def refusal(text: str, *changes: str) -> str:
 
 def test_all_files_are_read() -> None:
     names = {path.stem for path in CONFIGS}
-    assert names >= {"stories110m", "stories15m", "qwen3-0.6b", "laptop", "custom"}
+    assert names >= {
+        "stories110m",
+        "stories15m",
+        "qwen3-0.6b",
+        "laptop",
+        "small",
+        "custom",
+        "finetune-llama2c",
+        "finetune-hf",
+    }
     for path in CONFIGS:
         assert load(path).plain().keys() == SECTIONS.keys()
 

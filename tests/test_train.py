@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from anetrain import assembly, events, formats
-from anetrain.checkpoint import Checkpoint, checkpoints, find, load
+from anetrain.checkpoint import checkpoints, find, load
 from anetrain.cli import main as anetrain
 from anetrain.config import load as load_config
 from anetrain.config import parse
@@ -32,20 +32,8 @@ from anetrain.optim import AdamW
 from anetrain.progress import Progress
 from anetrain.train import main
 from anetrain.trainer import Trainer
+from tests.runs import CONFIG, ROOT, SIZES, changed, check_same, heard, last, run
 from tests.support import emulator
-
-ROOT = Path(__file__).parent.parent
-SIZES = {"dim": 16, "hidden": 24, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 8, "seq": 32}
-CONFIG = f"""
-model: {{{", ".join(f"{name}: {size}" for name, size in SIZES.items())}, vocab: 2048}}
-data: {{path: builtin, stories: 40, validation_tokens: 200}}
-train: {{updates: 6, batch: 2, accumulation: 2, validate_every: 2}}
-optim: {{lr: 1e-2}}
-schedule: {{warmup: 2}}
-device: {{kind: emulator, live_budget: 1000000, compile_budget: 1000000}}
-checkpoint: {{every: 100, keep: 2}}
-log: {{every: 2}}
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -58,40 +46,6 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG)
     return path
-
-
-def run(config: Path, out: str | Path, *arguments: str) -> Path:
-    """Trains, and gives the run's folder."""
-    folder = config.parent / out
-    assert main([str(config), "--out", str(folder), *arguments]) == 0
-    return folder
-
-
-def heard(folder: Path, kind: type[events.Event]) -> list[Any]:
-    return [event for _, event in events.read_json_lines(folder / "events.jsonl") if isinstance(event, kind)]
-
-
-def last(folder: Path) -> Checkpoint:
-    return load(find(folder))
-
-
-def check_same(first: Checkpoint, second: Checkpoint) -> None:
-    """Weights, the optimizer's means and all counts, bit for bit."""
-    assert (first.step, first.validation_loss) == (second.step, second.validation_loss)
-    assert _without_times(first) == _without_times(second)
-    for part in ("weights", "arrays"):
-        one, other = getattr(first, part), getattr(second, part)
-        assert set(one) == set(other)
-        for name in one:
-            assert one[name].tobytes() == other[name].tobytes(), name
-
-
-def _without_times(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {name: value for name, value in checkpoint.values.items() if name != "totals"}
-
-
-def changed(*changes: str) -> list[str]:
-    return [argument for change in changes for argument in ("--set", change)]
 
 
 # ---------------------------------------------------------------- a run
@@ -182,11 +136,32 @@ def test_a_run_is_not_begun_anew_where_one_is(config: Path, capsys: pytest.Captu
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: str(path.stem))
 def test_every_config_trains(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    shrunk = [f"model.{name}={size}" for name, size in SIZES.items() if name != "layers"]
-    shrunk += ["model.layers=2", "model.vocab=2048", "data.stories=40", "data.validation_tokens=64"]
+    weights = load_config(path).model.weights
+    if weights is not None:
+        shrunk = [*_small_weights(tmp_path / Path(weights).name), "model.seq=32", "train.batch=1"]
+    else:
+        shrunk = [f"model.{name}={size}" for name, size in SIZES.items() if name != "layers"]
+        shrunk += ["model.layers=2", "model.vocab=2048", "data.stories=40", "data.validation_tokens=64"]
     shrunk += ["device.kind=emulator", "device.live_budget=1000000", "device.compile_budget=1000000"]
     assert main([str(path), "--out", str(tmp_path / "run"), "--steps", "2", *changed(*shrunk)]) == 0
     assert last(tmp_path / "run").step == 2
+
+
+def _small_weights(path: Path) -> list[str]:
+    """A model in the place of a published one, of its format, and a folder of data for it."""
+    is_file = path.suffix == ".bin"
+    spec = replace(PRESETS["tiny-llama" if is_file else "tiny-qwen3"], layers=1, seq=64)
+    formats.save(path, "llama2c-v0" if is_file else "huggingface", spec, Model(spec).initial(seed=5))
+    data = path.parent / "data"
+    data.mkdir()
+    for name in ("train", "validation"):
+        shard(data / f"{name}.bin", [1, 5, 6, 7] * 100, vocab=spec.vocab)
+    return [f"model.weights={path}", f"data.path={data}"]
+
+
+def test_finetune_configs_take_no_other_data() -> None:
+    for path in (ROOT / "configs").glob("finetune-*.yaml"):
+        assert load_config(path).data.fallback is None
 
 
 def test_the_laptop_config_learns_as_it_is(tmp_path: Path) -> None:
@@ -269,11 +244,11 @@ def test_files_go_on_without_gap_or_double(config: Path) -> None:
     killed = run(config, "killed", *often)
     for path in checkpoints(killed)[1:]:
         shutil.rmtree(path)
-    at = checkpoints(killed)[0]
+    at = last(killed).step
     text = (killed / "events.jsonl").read_text()
     (killed / "events.jsonl").write_text(text[: text.index('"end of run"')])  # in the middle of a line
     run(config, "killed", "--resume", *often)
-    assert 0 < load(at).step < 7
+    assert 0 < at < 7
     for kind, number in ((events.Update, "update"), (events.Step, "micro_step"), (events.Validation, "update")):
         found, expected = ([getattr(item, number) for item in heard(folder, kind)] for folder in (killed, straight))
         assert found == expected, kind
@@ -282,10 +257,8 @@ def test_files_go_on_without_gap_or_double(config: Path) -> None:
         for folder in (killed, straight)
     )
     assert found == expected
-    assert [event.figures["update"] for event in heard(killed, events.Report) if event.title == "begin of run"] == [
-        0,
-        load(at).step,
-    ]
+    begun = [event.figures["update"] for event in heard(killed, events.Report) if event.title == "begin of run"]
+    assert begun == [0, at]
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint(config: Path) -> None:
