@@ -17,7 +17,6 @@ DeviceUnavailable, save and exit; FloatingPointError, the weights or activations
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -30,27 +29,23 @@ import numpy.typing as npt
 
 from anetrain.account import Account
 from anetrain.autodiff import Derived, differentiate
-from anetrain.blocks import Block, Classifier, Embedding, build, build_embedding, build_loss
 from anetrain.device import Device
 from anetrain.errors import DeviceUnavailable
-from anetrain.graph import BlockGraph
 from anetrain.graph.builder import Precision
-from anetrain.graph.parameters import named
 from anetrain.lower import Granularity, Layout
 from anetrain.lower.ladder import Choice, choose
 from anetrain.lower.memory import LadderMemory
 from anetrain.lower.plan import Plan
-from anetrain.lower.weights import padded
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.pipeline.errors import PlanError
-from anetrain.pipeline.extras import Extra, Extras, chosen, classifier_on_device
+from anetrain.pipeline.extras import Extra, Extras, chosen
+from anetrain.pipeline.graphs import padded_spec, part_graphs
 from anetrain.pipeline.lane import Lane
 from anetrain.pipeline.layer import Traffic
 from anetrain.pipeline.programs import CompiledPlan
 from anetrain.pipeline.same import signature
 from anetrain.pipeline.stack import Part, Stack
-from anetrain.spec import ModelSpec
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +101,7 @@ class Pipeline:
             raise PlanError(
                 f"layout is {layout!r}, and {type(self).__name__} has {', '.join(self.LAYOUTS)}: see make_pipeline"
             )
-        self.spec = _padded(model)
+        self.spec = padded_spec(model)
         self.weights = model.initial(seed) if weights is None else dict(weights)
         model.check_weights(self.weights)
         self.gradients = (
@@ -232,27 +227,20 @@ class Pipeline:
         return self.stack.layers[layer].inputs[name].reshape(self.spec.batch, self.spec.seq)
 
     def _build(self, extras: frozenset[Extra], precision: Precision) -> list[Part]:
-        blocks = [
-            (prefix, classifier_on_device(block, self.device, self.layout, self.spec))
-            if isinstance(block, Classifier) and "classifier" in extras
-            else (prefix, block)
-            for prefix, block in self.model.parts
-        ]
-        graphs = [_graph(block, self.spec, extras, precision) for _, block in blocks]
-        keys = [signature(graph) for graph in graphs]
+        graphs = part_graphs(self.model, self.device, self.layout, extras, precision)
+        keys = [signature(part.graph) for part in graphs]
         known: dict[object, CompiledPlan] = {}
         parts: list[Part] = []
-        for (prefix, block), graph, key in zip(blocks, graphs, keys, strict=True):
-            names = {item.name: prefix + item.name for item in graph.parameters.values()}
+        for part, key in zip(graphs, keys, strict=True):
+            names = {item.name: part.prefix + item.name for item in part.graph.parameters.values()}
             weights = {own: self.weights[name] for own, name in names.items()}
             gradients = {own: self.gradients[name] for own, name in names.items()} if self.trains else None
-            kind = type(block).__name__
-            label = prefix.rstrip(".") or kind.lower()
             if key in known:
                 compiled = self._for_equal_layer(known[key], weights)
             else:
-                compiled = known[key] = self._chosen(label, kind, differentiate(graph), weights, keys.count(key))
-            parts.append((label, compiled, weights, gradients))
+                derived = differentiate(part.graph)
+                compiled = known[key] = self._chosen(part.label, part.kind, derived, weights, keys.count(key))
+            parts.append((part.label, compiled, weights, gradients))
         return parts
 
     def _chosen(
@@ -290,24 +278,3 @@ class Pipeline:
             after = self.device.counters()
             self.compiles += after.compiles - before.compiles
             self.cache_loads += after.cache_loads - before.cache_loads
-
-
-def _padded(model: Model) -> ModelSpec:
-    """Sequences are a multiple of 32 long on the device. What is added counts for nothing, and comes last. As they are
-    where a token may depend on later ones, or a parameter has one element for each position."""
-    wide = dataclasses.replace(model.spec, seq=padded(model.spec.seq))
-    shapes = {name: item.shape for name, item in model.parameters.items()}
-    fits = all(
-        shapes[item.name] == item.shape for prefix, part in model.parts for item in named(part.weights(wide), prefix)
-    )
-    return wide if model.causal and fits else model.spec
-
-
-def _graph(
-    block: Block | Embedding | Classifier, spec: ModelSpec, extras: frozenset[Extra], precision: Precision
-) -> BlockGraph:
-    if isinstance(block, Embedding):
-        return build_embedding(spec)
-    if isinstance(block, Classifier):
-        return build_loss(block, spec, norms="device" if "final_norm" in extras else "host", precision=precision)
-    return build(block, spec, norms="device" if "norms" in extras else "host", precision=precision)
