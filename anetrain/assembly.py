@@ -261,5 +261,16 @@ def make_trainer(config: Config, found: Found, device: Device, listeners: Iterab
     )
 
 
+def check_telemetry(config: Config) -> None:
+    """That the file that the config names can be made. It is not made here."""
+    wanted = config.log.telemetry
+    if not isinstance(wanted, str) or wanted in ("stdout", "stderr"):
+        return
+    path = Path(wanted)
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise ConfigError(f"log.telemetry is {wanted}: {what}; expected true, stdout, stderr or the path of a file")
+
+
 def all_finite(weights: Mapping[str, Array]) -> bool:
     return all(math.isfinite(largest(array)) for array in weights.values())

@@ -147,6 +147,7 @@ class Run:
             self.checkpoint.check_spec(found.model.spec, ignore=("batch",))
             self.checkpoint.check_tokenizer(data.tokenizer)
         assembly.make_schedule(self.config)
+        assembly.check_telemetry(self.config)
 
     def _keep_journal(self, stack: ExitStack) -> None:
         """events.jsonl goes on where the checkpoint ends."""

@@ -329,6 +329,8 @@ BAD: dict[str, tuple[list[str], str]] = {  # arguments, and what the sentence sa
     "import that raises": (changed("model.import=math:sqrt"), "model.import: math:sqrt raised TypeError"),
     "loss scale": (changed("precision.loss_scale=1000"), "precision.loss_scale: "),
     "cooldown": (changed("schedule.cooldown=2"), "schedule: cooldown is 2; only kind 'wsd' has one"),
+    "telemetry in no folder": (changed("log.telemetry=none/x.jsonl"), "there is no folder none"),
+    "telemetry to a folder": (changed("log.telemetry=empty"), "is a folder"),
     "group": (changed("optim.groups=[{patterns: layer.*}]"), "no parameter matches 'layer.*'"),
     "no data": (["--data", "none.bin"], "there is no such file"),
     "short data": (["--data", "short.bin"], "at least 33 are needed"),

@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(device: Device) -> Non
 def test_weights_that_are_not_finite_are_named(device: Device) -> None:
     trainer = trainer_of(spec=SMALL, device=device)
     trainer.pipeline.weights["final_norm"][2] = math.nan
-    with pytest.raises(DivergedError, match=r"Weights are not finite: final_norm\. Go back to an earlier checkpoint"):
+    with pytest.raises(DivergedError, match=r"Weights are not finite: final_norm\..* go back to an earlier checkpoint"):
         trainer.step(batches(3, spec=SMALL))
 
 
