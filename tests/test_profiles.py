@@ -24,6 +24,7 @@ FIELDS = ("name", "chip", "architecture", "sub_type", "cores", "engines", "diale
 # On in `exact`, off here: each test switches on the one rule it is about.
 BARE = {"blob-metadata": False, "border-dtype": False, "border-width": False, "opset": False}
 LOAD_RULES = ("live-program-limit", "lifetime-compile-limit", "program-weight-bytes", "weight-window-bytes")
+CACHE = "compiled-model-cache"
 DOMAIN = "com.apple.appleneuralengine"
 FP16 = np.arange(65536, dtype=np.uint16).view(np.float16)
 
@@ -40,7 +41,7 @@ def run_zeros(program: device.Program) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {*REFUSED, *FAILING, *CHANGED, *LOAD_RULES} == set(RULES)
+    assert {*REFUSED, *FAILING, *CHANGED, *LOAD_RULES, CACHE} == set(RULES)
 
 
 @pytest.mark.parametrize("rule", REFUSED)
@@ -151,6 +152,43 @@ def test_load_rule(rule: str, limit: int, fit: int, code: int) -> None:
     for program in programs:
         program.unload()
     assert len(loads(dev, fit)) == fit  # unloading gives the place back
+
+
+def test_compiled_model_cache() -> None:
+    """By text and weights; what was refused was not compiled; another device has not compiled it."""
+    text, blobs = RuleCase(several_weights).program().text, RuleCase(several_weights).program().blobs
+    others = {path: data[:-1] + bytes([data[-1] ^ 1]) for path, data in blobs.items()}
+    bad = RuleCase(several_weights).program().text.replace("program(", "programme(")
+    for cached, dev in ((0, bare()), (1, bare({CACHE: True})), (1, bare({CACHE: True}))):
+        before = dev.counters()
+        for given, weights, from_cache in (
+            (text, blobs, False),
+            (text, others, False),
+            (text, blobs, True),
+            (text + "\n", blobs, False),
+            (text, others, True),
+        ):
+            program = dev.compile(given, weights)
+            assert program.report["from_cache"] is (from_cache and bool(cached))
+            program.unload()
+        for _ in range(2):
+            with pytest.raises(CompileError):
+                dev.compile(bad, blobs)
+        after = dev.counters()
+        assert after.cache_loads - before.cache_loads == 2 * cached
+        assert after.compiles - before.compiles == 7 - 2 * cached
+
+
+def test_what_is_in_the_cache_takes_no_compile() -> None:
+    dev = bare({CACHE: True, "lifetime-compile-limit": 1, "live-program-limit": 2})
+    (program,) = loads(dev, 1)
+    dev.inject_fault("compile")
+    (second,) = loads(dev, 1)
+    with pytest.raises(CompileError) as refused:
+        loads(dev, 1)
+    assert refused.value.rule == "live-program-limit"  # a place it takes all the same
+    assert program.report["from_cache"] is False
+    assert second.report["from_cache"] is True
 
 
 def test_lifetime_compile_limit() -> None:
@@ -338,5 +376,5 @@ def test_rule_explains_itself(rule: str) -> None:
     assert 10 < len(entry["summary"]) < 140
     assert not entry["summary"].endswith(".")
     assert entry["source"].startswith("ANE_FACTS")
-    assert bool(entry["error"]) == (entry["stage"] != "numerics")
+    assert bool(entry["error"]) == (entry["stage"] != "numerics" and rule != CACHE)
     assert (entry["kind"] == "number") == bool(entry["unit"])

@@ -8,12 +8,14 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <set>
 
 #include "../error.h"
 #include "../json.h"
 #include "border.h"
 #include "executor.h"
 #include "frontend.h"
+#include "identity.h"
 #include "profile.h"
 #include "report.h"
 #include "rules.h"
@@ -28,7 +30,8 @@ struct ane_backend_device {
   std::string facts;
   // An emulated device is an engine of its own: its limits count what was done on it.
   std::mutex load_mutex;
-  LoadState load;  // guarded by load_mutex
+  LoadState load;               // guarded by load_mutex
+  std::set<Identity> compiled;  // guarded by load_mutex; kept where the profile has a cache of compiled models
   std::atomic<bool> tile_poisoned{false};
   std::atomic<uint64_t> objects{0};
 };
@@ -152,6 +155,16 @@ void under_profile(const ane_backend_device &device, Body &&body) {
   }
 }
 
+bool was_compiled(ane_backend_device &device, const Identity &identity) {
+  std::lock_guard lock(device.load_mutex);
+  return device.compiled.contains(identity);
+}
+
+void remember_compiled(ane_backend_device &device, const Identity &identity) {
+  std::lock_guard lock(device.load_mutex);
+  device.compiled.insert(identity);
+}
+
 // Compiles that fail count too. Returns how many there were before.
 uint64_t count_compile(ane_backend_device &device) {
   std::lock_guard lock(device.load_mutex);
@@ -211,11 +224,19 @@ ane_status create_program(ane_backend_device *device, const char *mil, size_t mi
   return emulated(
       error,
       [&]() -> ane_status {
-        if (const ane_status status = before_compile(context, error)) return status;
-        const uint64_t earlier_compiles = count_compile(*device);
+        const BlobFiles files = blob_files(blobs, blob_count);
+        const bool caches = device->profile.on("compiled-model-cache");
+        const Identity identity = caches ? identity_of(mil, mil_bytes, files) : Identity{};
+        const bool from_cache = caches && was_compiled(*device, identity);
+        uint64_t earlier_compiles = 0;
+        if (!from_cache) {
+          if (const ane_status status = before_compile(context, error)) return status;
+          earlier_compiles = count_compile(*device);
+        }
         std::unique_ptr<ane_backend_program> program;
         under_profile(*device, [&] {
-          program = compile(*device, mil, mil_bytes, blob_files(blobs, blob_count));
+          program = compile(*device, mil, mil_bytes, files);
+          if (caches) remember_compiled(*device, identity);
           load(*device, *program, earlier_compiles);
         });
         device->objects++;
@@ -223,7 +244,7 @@ ane_status create_program(ane_backend_device *device, const char *mil, size_t mi
                  program->output_ports.data(),
                  program->inputs.size(),
                  program->outputs.size(),
-                 false,
+                 from_cache,
                  program->report.c_str()};
         *result = program.release();
         return ANE_OK;

@@ -29,7 +29,7 @@ struct RuleSpec {
   Stage stage;
   const char *value_unit;  // "" for a plain switch; else what its number counts: "elements", "programs", "bytes"
   double number;           // what a bare `on` means; 1 for a plain switch
-  const char *error;       // the hardware's words when it is broken; "" for Numerics
+  const char *error;       // the hardware's words when it is broken; "" where it refuses nothing
 };
 
 const std::vector<RuleSpec> &all_rules();

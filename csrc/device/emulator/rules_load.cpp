@@ -17,6 +17,10 @@ const std::vector<RuleSpec> &load_rules() {
        "bytes", 2147483648.0, kLoadError},
       {"weight-window-bytes", "all loaded programs together bake in at most about 4 GiB of weights",
        "ANE_FACTS C33: OM", Stage::Load, "bytes", 4294967296.0, kLoadError},
+      // Refuses nothing: read where programs are made.
+      {"compiled-model-cache",
+       "what this device has compiled before, text and weights alike, is loaded and not compiled",
+       "ANE_FACTS 1.3.1, 1.3.3 (!): LM, FG, OM, M0", Stage::Load, "", 1, ""},
   };
   return rules;
 }

@@ -1,0 +1,140 @@
+"""The static pipeline on the real device's code, over the fake framework: nothing is kept over many recompilations.
+
+The fake build of the native library takes the place of the ordinary one in processes of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ane_abi import ROOT
+
+PRELUDE = """
+import sys
+from pathlib import Path
+import numpy as np
+from anetrain import device
+from tests.small_models import SPEC, batch, model_of, step
+from tests.support import emulator
+from tests.test_apple_runtime import FakeLibrary
+fake, folder = FakeLibrary(Path(sys.argv[1])), Path(sys.argv[2])
+def opened(**options):
+    return device.open("ane", temp_dir=folder, live_budget=100, compile_budget=10000, **options)
+def directories():
+    return len([path for path in folder.iterdir() if path.is_dir()])
+def changed(pipeline, factor=1.01):
+    for weight in pipeline.weights.values():
+        weight *= np.float32(factor)
+"""
+
+
+@pytest.fixture
+def command(fake_ane_path: Path, tmp_path: Path) -> tuple[list[str], dict[str, str], Path]:
+    """To run a script: its beginning, the environment, and where program directories go."""
+    libraries, folder = tmp_path / "lib", tmp_path / "programs"
+    libraries.mkdir()
+    folder.mkdir()
+    for found in fake_ane_path.parent.glob("*.so*"):
+        (libraries / found.name).symlink_to(found)
+    fake = libraries / "libanetrain.so"
+    fake.symlink_to(fake_ane_path)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(ROOT)}
+    return [sys.executable, "-c"], environment, folder
+
+
+def start(command: tuple[list[str], dict[str, str], Path], script: str, *arguments: str) -> subprocess.Popen[str]:
+    begin, environment, folder = command
+    fake = Path(environment["LD_LIBRARY_PATH"]) / "libanetrain.so"
+    whole = [*begin, PRELUDE + script, str(fake), str(folder), *arguments]
+    return subprocess.Popen(whole, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def output(process: subprocess.Popen[str]) -> list[str]:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out.splitlines()
+
+
+def test_two_hundred_recompilations_keep_nothing(command: tuple[list[str], dict[str, str], Path]) -> None:
+    script = """
+pipeline = model_of(layout="baked", device=opened())
+expected = model_of(layout="baked", device=emulator())
+seen = set()
+for _ in range(25):
+    for each in (pipeline, expected):
+        changed(each)
+        each.stage()
+    assert step(pipeline, *batch()) == step(expected, *batch())
+    counters = pipeline.device.counters()
+    seen.add((counters.live_programs, counters.live_requests, counters.live_surfaces, counters.surface_bytes,
+              counters.backend_objects, fake.count("live"), directories()))
+assert counters.compiles == 8 + 200, counters
+assert len(seen) == 1, seen
+print(fake.count("live_models"), directories(), fake.misuse() or "good")
+pipeline.unload()
+print(directories())
+"""
+    assert output(start(command, script)) == ["8 8 good", "0"]
+    assert list(command[2].iterdir()) == [], "the process has left something"
+
+
+def test_a_failed_compile_leaves_no_directory(command: tuple[list[str], dict[str, str], Path]) -> None:
+    script = """
+from anetrain.errors import CompileError
+pipeline = model_of(layout="baked", device=opened())
+changed(pipeline)
+for step_name, tries in (("compile", 1), ("load", 2)):
+    fake.fail(step_name, "error", "com.apple.appleneuralengine.compiler", 1, "refused", tries)
+    try:
+        pipeline.stage()
+    except CompileError as error:
+        print(error.label, error.text, directories(), fake.count("live_models"))
+pipeline.stage()
+print(directories(), fake.count("live_models"), fake.misuse() or "good")
+"""
+    refused = "LlamaBlock forward 0 refused 7 7"
+    assert output(start(command, script)) == [refused, refused, "8 8 good"]
+
+
+def test_what_a_process_killed_in_an_update_left_is_swept(command: tuple[list[str], dict[str, str], Path]) -> None:
+    script = """
+pipeline = model_of(layout="baked", device=opened())
+changed(pipeline)
+compile, count = device.Device.compile, iter(range(100))
+def waiting(self, text, blobs=None, label=""):
+    if next(count) == 5:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        signal.pause()
+    return compile(self, text, blobs, label)
+import signal
+device.Device.compile = waiting
+pipeline.stage()
+"""
+    process = start(command, script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len([path for path in command[2].iterdir() if path.is_dir()]) == 7
+    assert output(start(command, "opened(); print(directories())")) == ["0"]
+
+
+def test_what_the_system_has_compiled_before_is_loaded(command: tuple[list[str], dict[str, str], Path]) -> None:
+    script = """
+fake.set(cache=1)
+pipeline = model_of(layout="baked", device=opened())
+loss = step(pipeline, *batch())
+for factor in (2.0, 0.5):
+    changed(pipeline, factor)
+    pipeline.stage()
+assert step(pipeline, *batch()) == loss
+print(pipeline.compiles, pipeline.cache_loads, fake.count("compile"), fake.count("load"))
+"""
+    assert output(start(command, script)) == ["16 8 16 24"]
