@@ -87,9 +87,15 @@ def device_seconds(parts: Mapping[str, float]) -> float:
 
 
 def device_name(facts: Mapping[str, Any]) -> str:
+    """For people."""
     if facts["kind"] == "ane":
         return f"ane ({facts.get('chip') or 'unknown chip'})"
-    return f"emulator:{facts['profile']} (times are of this CPU, not of an ANE)"
+    return f"{short_name(facts)} (times are of this CPU, not of an ANE)"
+
+
+def short_name(facts: Mapping[str, Any]) -> str:
+    """ "ane", or such as "emulator:m4"."""
+    return "ane" if facts["kind"] == "ane" else f"emulator:{facts['profile']}"
 
 
 # ---------------------------------------------------------------- the run

@@ -1,6 +1,7 @@
 """The lines of JSON that earlier trainers for the ANE wrote, so that what reads theirs reads ours: step, batch, perf.
 
-    trainer.events.add(Telemetry(sys.stdout, device_work(trainer.pipeline.stack, device.facts)))
+    work = device_work(trainer.pipeline.stack, device.facts)
+    trainer.events.add(Telemetry(sys.stdout, short_name(device.facts), work))
 
 Their keys keep their names; further ones say what was left out there. docs/telemetry.md has all of them, and what each
 meant and means.
@@ -34,10 +35,11 @@ TIMES = {
 
 
 class Telemetry:
-    """A listener. `work`: None where no device computes, so nothing is said of its performance."""
+    """A listener. `device`: its name, in each line. `work`: None where it is an emulator, of whose performance nothing
+    is said."""
 
-    def __init__(self, stream: TextIO, work: DeviceWork | None) -> None:
-        self._stream, self._work = stream, work
+    def __init__(self, stream: TextIO, device: str, work: DeviceWork | None) -> None:
+        self._stream, self._device, self._work = stream, device, work
         self._compiles, self._compile_s = 0, 0.0
 
     def __call__(self, event: events.Event) -> None:
@@ -89,7 +91,7 @@ class Telemetry:
         self._write(line | {"ane_idle_pct": round(100.0 * (1.0 - seconds / event.seconds), 2)})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(events.plain(line), allow_nan=False) + "\n")
+        self._stream.write(json.dumps(events.plain({**line, "device": self._device}), allow_nan=False) + "\n")
         self._stream.flush()
 
 

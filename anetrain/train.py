@@ -31,7 +31,7 @@ from anetrain.checkpoint import load as load_checkpoint
 from anetrain.config import Config, ConfigError
 from anetrain.config import load as load_config
 from anetrain.device import ANEError, Device
-from anetrain.efficiency import Totals, device_name, device_work, report_text
+from anetrain.efficiency import Totals, device_name, device_work, report_text, short_name
 from anetrain.progress import Progress
 from anetrain.telemetry import Telemetry
 from anetrain.trainer import DeviceFailedError, DeviceLostError, DivergedError, Trainer, TrainerState
@@ -168,7 +168,7 @@ class Run:
             if path.exists():
                 events.forget_after(path, self.trainer.micro_steps)
             stream = stack.enter_context(path.open("a", encoding="utf-8"))
-        self.trainer.events.add(Telemetry(stream, self.work))
+        self.trainer.events.add(Telemetry(stream, short_name(self.device.facts), self.work))
 
     # ------------------------------------------------------------ training
 

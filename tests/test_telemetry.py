@@ -41,7 +41,7 @@ def update(**changes: Any) -> events.Update:
 
 def lines(*heard: events.Event, work: DeviceWork | None = WORK) -> list[dict[str, Any]]:
     stream = io.StringIO()
-    telemetry = Telemetry(stream, work)
+    telemetry = Telemetry(stream, "the device", work)
     for event in heard:
         telemetry(event)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -51,6 +51,7 @@ def test_the_published_keys_are_there() -> None:
     found = lines(events.Compile("model", 4, 0.25, 4, 4), STEP, update())
     assert [line["type"] for line in found] == ["step", "batch", "perf"]
     for line in found:
+        assert line["device"] == "the device"
         for key, digits in PUBLISHED[line["type"]].items():
             assert isinstance(line[key], int if digits == 0 else float), key
             assert line[key] == round(line[key], digits), key
@@ -99,6 +100,7 @@ def test_performance_is_work_by_device_time() -> None:
         "ane_util_pct": 5.26,
         "ane_util_of": "Apple M4: 19 TFLOPS, it is said",
         "ane_idle_pct": 88.0,
+        "device": "the device",
     }
 
 
@@ -124,7 +126,7 @@ def test_other_events_are_no_lines() -> None:
 
 def test_the_times_of_a_real_step_cover_it() -> None:
     stream = io.StringIO()
-    trainer = trainer_of(listeners=[Telemetry(stream, None)])
+    trainer = trainer_of(listeners=[Telemetry(stream, "emulator:exact", None)])
     for _ in range(4):
         trainer.step(batches(3))
     found = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -144,7 +146,7 @@ def test_a_costly_optimizer_shows_in_the_batch_alone() -> None:
         return now_s
 
     stream = io.StringIO()
-    trainer = trainer_of(pipeline_of(account=Account(clock)), listeners=[Telemetry(stream, WORK)])
+    trainer = trainer_of(pipeline_of(account=Account(clock)), listeners=[Telemetry(stream, "ane", WORK)])
     step = trainer.optimizer.step
 
     def costly(*arguments: Any, **options: Any) -> Any:

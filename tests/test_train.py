@@ -113,6 +113,7 @@ def test_telemetry_goes_where_it_is_wanted(config: Path, where: str, capsys: pyt
     assert [line["step"] for line in lines if line["type"] == "step"] == [1, 2, 3, 4]
     assert [line["update"] for line in lines if line["type"] == "batch"] == [1, 2]
     assert lines[0]["compiles"] > 0
+    assert {line["device"] for line in lines} == {"emulator:m4"}
     assert (said.out + said.err).count('"type"') == (6 if where in ("stdout", "stderr") else 0)
     for name in set(files) - {where}:
         assert not files[name].exists()
