@@ -6,7 +6,7 @@ import json
 import random
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,41 @@ def flipped(path: Path, choose: random.Random) -> str:
     content[at] ^= bit
     path.write_bytes(bytes(content))
     return f"{path}, byte {at} of {len(content)}: bit {bit:#x} flipped"
+
+
+ODD: list[Any] = [None, True, 0, -1, 1.5, 1 << 31, 1 << 70, "", "x", "\ud800", [], {}, [1], {"a": 1}, 1e308, [[[]]]]
+
+
+def odd_value(path: Path, choose: random.Random) -> str:
+    """Somewhere in a JSON file, or something is gone; returns what was done. Of a safetensors file, in its header."""
+    content = path.read_bytes()
+    head, tail = b"", b""
+    if path.suffix == ".safetensors":
+        end = 8 + int.from_bytes(content[:8], "little")
+        content, tail = content[8:end], content[end:]
+    found = json.loads(content)
+    place = choose.choice(list(_places(found))[1:])
+    holder = found
+    for name in place[:-1]:
+        holder = holder[name]
+    value = choose.choice(ODD)
+    if choose.random() < 0.2:
+        del holder[place[-1]]
+    else:
+        holder[place[-1]] = value
+    text = json.dumps(found).encode()
+    if tail:
+        head = len(text).to_bytes(8, "little")
+    path.write_bytes(head + text + tail)
+    return f"{path}, {'.'.join(map(str, place))}: {value!r}, or removed"
+
+
+def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """All, of a long list or object the first ones."""
+    yield place
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in list(items)[:30]:
+        yield from _places(item, (*place, name))
 
 
 # ---------------------------------------------------------------- refusals

@@ -14,6 +14,7 @@ import pytest
 
 from anetrain.cli import COMMANDS
 from anetrain.cli import main as anetrain
+from anetrain.config import SECTIONS
 from tests import bad_inputs
 from tests.bad_inputs import (
     CONFIG,
@@ -24,6 +25,7 @@ from tests.bad_inputs import (
     check_refused,
     cut,
     flipped,
+    odd_value,
     patched,
     put,
     removed,
@@ -137,7 +139,7 @@ def hugging_face() -> list[Any]:
         *damaged(OF_MODEL, "llama", removed(weights), "has neither model.safetensors"),
         *damaged(OF_MODEL, "llama", put(config, "{"), "is no JSON", named=config),
         *damaged(OF_MODEL[:1], "llama", put(config, b"\xff"), "is no JSON", named=config),
-        *damaged(OF_MODEL[:1], "llama", put(config, "[" * 5000), "is no JSON", named=config),
+        *damaged(OF_MODEL[:1], "llama", put(config, "[" * 2000), "is no JSON", named=config),
         *damaged(OF_MODEL[:1], "qwen3", removed(first), "does not exist", named=first),
         *damaged(OF_MODEL[:1], "qwen3", put(index, "{}"), "weight_map", named=index),
         *damaged(OF_MODEL[:1], "qwen3", replaced(index, "model-00001", "../odel-00001"), "weight_map", named=index),
@@ -211,7 +213,7 @@ def tokenizer_files() -> list[Any]:
         *damaged(OF_TOKENIZER, binary, patched(binary, 8, b"\xff\xff\xff\xff"), "piece 0"),
         *damaged(OF_TOKENIZER, text, cut(text, 1), "not JSON"),
         *damaged(OF_TOKENIZER, text, put(text, "[]"), "found list"),
-        *damaged(OF_TOKENIZER, text, put(text, "[" * 5000), "not JSON"),
+        *damaged(OF_TOKENIZER, text, put(text, "[" * 2000), "not JSON"),
         *damaged(OF_TOKENIZER, text, put(text, '{"a": "\\ud800"}'), "cannot read it"),
         *damaged(OF_TOKENIZER, text, changed(text, model=None), "cannot read it"),
         *damaged(OF_TOKENIZER, "j", put("j/tokenizer_config.json", "{"), "not JSON", named="j/tokenizer_config.json"),
@@ -235,9 +237,9 @@ def texts() -> list[Any]:
         *damaged(OF_TEXT[1:], "a.txt", put("a.txt", "a\0b"), "holds a NUL"),
         *damaged(OF_TEXT, "a.jsonl", put("a.jsonl", "{}\n"), "line 1: expected an object with a text"),
         *damaged(OF_TEXT, "a.jsonl", put("a.jsonl", '{"text": "a"}\n{'), "line 2: not JSON"),
-        *damaged(OF_TEXT, "a.jsonl", put("a.jsonl", "[" * 5000), "line 1: not JSON"),
+        *damaged(OF_TEXT, "a.jsonl", put("a.jsonl", "[" * 2000), "line 1: not JSON"),
         *damaged(OF_TEXT, "a.jsonl", put("a.jsonl", '{"text": "\\ud800"}\n' * 9), "half of a surrogate pair"),
-        *damaged(OF_TEXT, "a.json", put("a.json", "[" * 5000), "not JSON"),
+        *damaged(OF_TEXT, "a.json", put("a.json", "[" * 2000), "not JSON"),
         *damaged(OF_TEXT, "a.json", put("a.json", "{}"), "expected a list"),
         *damaged(OF_TEXT, "a.csv", put("a.csv", "a,b"), "ends in .txt, .jsonl or .json"),
         *damaged(OF_TEXT, "nowhere.txt", lambda: None, "there is no such file"),
@@ -253,7 +255,7 @@ def configs() -> list[Any]:
         *damaged(OF_CONFIG, path, put(path, b"\xff"), "not UTF-8"),
         *damaged(OF_CONFIG, path, put(path, ""), "expected sections"),
         *damaged(OF_CONFIG, path, put(path, "model: ["), "not valid YAML"),
-        *damaged(OF_CONFIG, path, put(path, "[" * 5000), "not valid YAML"),
+        *damaged(OF_CONFIG, path, put(path, "[" * 2000), "not valid YAML"),
         *damaged(OF_CONFIG, path, put(path, "model: !!python/object/apply:os.system [ls]"), "not valid YAML"),
         *damaged(OF_CONFIG, path, put(path, "a\0b"), "not valid YAML"),
         *damaged(OF_CONFIG, path, put(path, "train: {updates: 0x10}"), "train.updates"),
@@ -294,6 +296,8 @@ def settings() -> list[Any]:
         *damaged((on,), "schedule.cooldown=9 --set schedule.kind=wsd", none, "", named="schedule"),
         *damaged((on,), "device.kind=emulator:m0", none, "m0", named="m0"),
         *damaged((on,), "device.kind=gpu", none, "gpu", named="gpu"),
+        *damaged((on,), "log.telemetry=nowhere/lines", none, "a folder that is there", named="log.telemetry"),
+        *damaged((on,), "log.telemetry=tokens", none, "expected a file", named="log.telemetry"),
         *damaged((on,), "optim.lr", none, "expected section.key=value", named="--set optim.lr"),
         *damaged((on,), "optim.groups=[{{patterns:nix}}]", none, "", named="optim.groups"),
         *damaged((on,), "optim.groups=[{{patterns:nix,lr_factor:2}}]", none, "", named=""),
@@ -408,14 +412,16 @@ READER = {
     "tokens/train.bin": "data info tokens",
     "config.yaml": "train config.yaml --out new",
     "a.jsonl": "data prepare a.jsonl --split 0 --tokenizer builtin --out new",
-    **dict.fromkeys(TOKENIZERS, "data prepare a.jsonl --split 0 --tokenizer {} --out new"),
+    **dict.fromkeys(
+        (*TOKENIZERS, "j/tokenizer_config.json"), "data prepare a.jsonl --split 0 --tokenizer {} --out new"
+    ),
     **dict.fromkeys(RUN, "train config.yaml --resume run"),
 }
 
 
 def reader(path: str) -> str:
     folder = path.split("/")[0]
-    return READER[path].format(folder if folder in ("llama", "qwen3") else path)
+    return READER[path].format(folder if folder in ("llama", "qwen3", "j") else path)
 
 
 def survives(command: str, did: str, capsys: Captured) -> int:
@@ -459,6 +465,27 @@ def test_no_truncation_is_a_traceback(world: Path, capsys: Captured, path: str) 
 @pytest.mark.parametrize("path", [*BINARY, *TEXT, *TOKENIZERS])
 def test_no_flipped_bit_is_a_traceback(world: Path, capsys: Captured, path: str) -> None:
     each_damage(world, path, flipped, 25, capsys)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("llama/config.json", "llama/model.safetensors", "qwen3/model.safetensors.index.json", RUN[0], RUN[1]),
+        *("j/tokenizer.json", "j/tokenizer_config.json"),
+    ],
+)
+def test_no_odd_value_is_a_traceback(world: Path, capsys: Captured, path: str) -> None:
+    each_damage(world, path, odd_value, 40, capsys)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_odd_setting_is_a_traceback(world: Path, capsys: Captured, section: str) -> None:
+    choose = random.Random(section)
+    for name, field in SECTIONS[section].model_fields.items():
+        for value in choose.sample(["[]", "{a: 1}", "nix", "-1", "1e400", "null", "true", "''", "[1, nix]", "0.5"], 3):
+            setting = f"{section}.{field.alias or name}={value}"
+            if survives(f'train config.yaml --out new --set "{setting}"', setting, capsys) == 0:
+                shutil.rmtree("new")
 
 
 @pytest.mark.parametrize("path", RUN)
