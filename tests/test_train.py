@@ -22,10 +22,11 @@ import pytest
 from anetrain import assembly, events, formats
 from anetrain.checkpoint import checkpoints, find, load
 from anetrain.cli import main as anetrain
+from anetrain.config import Config, parse
 from anetrain.config import load as load_config
-from anetrain.config import parse
 from anetrain.data.shards import ShardWriter
 from anetrain.data.tokenizers import builtin_tokenizer
+from anetrain.device import Device
 from anetrain.efficiency import Totals, report_text
 from anetrain.model import PRESETS, Model
 from anetrain.optim import AdamW
@@ -99,6 +100,26 @@ def test_the_report_is_of_the_whole_run(config: Path) -> None:
     assert report["compiles"] == 2 * first["compiles"] > 0
     assert report["wall_s"] > report["train_s"] > first["train_s"]
     assert report["compile_s"] > first["compile_s"]
+
+
+def test_a_real_device_has_figures(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says it is real."""
+    open_device = assembly.open_device
+
+    def opened(settings: Config) -> Device:
+        device = open_device(settings)
+        device.facts |= {"kind": "ane", "chip": "Apple M4"}
+        return device
+
+    monkeypatch.setattr(assembly, "open_device", opened)
+    folder = run(config, "run", *changed("log.telemetry=true"))
+    report = json.loads((folder / "report.json").read_text())
+    assert report["device"] == "ane (Apple M4)"
+    assert report["device_tflops"] > 0.0 < report["device_idle_percent"] < 100.0
+    assert report["device_utilisation_percent"] == pytest.approx(100.0 * report["device_tflops"] / 19.0)
+    perf = [line for line in _telemetry(folder) if line["type"] == "perf"]
+    assert len(perf) == 6
+    assert {line["device"] for line in perf} == {"ane"}
 
 
 @pytest.mark.parametrize("where", ["true", "stdout", "stderr", "path"])
