@@ -290,6 +290,8 @@ class Run:
 
     def _fail(self, error: Exception) -> int:
         """What the failed group has left is as before it: that is saved, unless no one could go on from it."""
+        figures: dict[str, float | int | str] = {"update": self.trainer.updates, "error": _one_line(error)}
+        self.trainer.events.emit(events.Report("stopped", figures))
         if assembly.all_finite(self.trainer.pipeline.weights):
             try:
                 self._save_and_settle()

@@ -74,3 +74,19 @@ def listen(monkeypatch: pytest.MonkeyPatch, listener: Callable[[Trainer, events.
         return trainer
 
     monkeypatch.setattr(assembly, "make_trainer", make)
+
+
+class Terminal:
+    """Text, as a terminal would get it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool:
+        return True

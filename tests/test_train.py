@@ -33,7 +33,7 @@ from anetrain.optim import AdamW
 from anetrain.progress import Progress
 from anetrain.train import main
 from anetrain.trainer import Trainer
-from tests.runs import CONFIG, ROOT, SIZES, changed, check_same, heard, last, run
+from tests.runs import CONFIG, ROOT, SIZES, Terminal, changed, check_same, heard, last, run
 from tests.support import emulator
 
 
@@ -311,6 +311,9 @@ def test_divergence_is_diagnosed(config: Path, rate: str, capsys: pytest.Capture
     assert main([str(config), "--resume", str(folder), "--set", f"optim.lr={rate}"]) == 1
     error = capsys.readouterr().err
     assert re.search(r"anetrain train: update \d: .*(Weights are|not finite)", error)
+    stopped = heard(folder, events.Report)[-1]  # who watches the file does not take the run for frozen
+    assert stopped.title == "stopped"
+    assert f"anetrain train: {stopped.figures['error']}" in error
     assert "To go on:" in error
     for path in checkpoints(folder):
         checkpoint = load(path)
@@ -502,22 +505,6 @@ def test_finetuning(inputs: Path, config: Path, capsys: pytest.CaptureFixture[st
 
 
 # ---------------------------------------------------------------- what is shown
-
-
-class Terminal:
-    """Text, as a terminal would get it."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def write(self, text: str) -> int:
-        self.text += text
-        return len(text)
-
-    def flush(self) -> None: ...
-
-    def isatty(self) -> bool:
-        return True
 
 
 def update(number: int, **changes: Any) -> events.Update:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anetrain import events
+from anetrain import assembly, events
 from anetrain.checkpoint import Saving, checkpoints, load
 from anetrain.config import load as load_config
 from anetrain.train import main
 from anetrain.trainer import Trainer
 from tests.checkpoints import SlowDisk
-from tests.runs import CONFIG, changed, check_same, heard, last, listen, run
+from tests.runs import CONFIG, Terminal, changed, check_same, heard, last, listen, run
 from tests.trainers import snapshot
 
 GROUPS_OF_THREE = ["train.accumulation=3", "train.validate_every=null", "train.updates=5"]
@@ -81,6 +83,29 @@ def test_a_signal_before_the_first_group(config: Path, monkeypatch: pytest.Monke
         folder = run(config, "run")
     assert last(folder).step == 0
     check_same(last(run(config, "run", "--resume")), last(run(config, "straight")))
+
+
+def test_the_bar_of_a_resumed_run_begins_where_it_stopped(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(config, "run", "--steps", "3")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    run(config, "run", "--resume")
+    counts = [(int(done), int(of)) for done, of in re.findall(r" (\d+)/(\d+) \[", terminal.text)]
+    assert counts[0] == (3, 6)
+    assert counts[-1] == (6, 6)
+    assert counts == sorted(counts)
+
+
+def test_ctrl_c_while_the_model_is_compiled(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Trainer:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(assembly, "make_trainer", interrupted)
+    assert main([str(config), "--out", str(config.parent / "run")]) == 130
+    assert capsys.readouterr().err == "anetrain train: stopped before the first update\n"
+    assert not (config.parent / "run").exists()
 
 
 # ---------------------------------------------------------------- a slow disk
