@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from anetrain.cli import main as anetrain
 from anetrain.data.tokenizers import builtin_tokenizer, scored
 from anetrain.formats import legacy, llama2c
 from anetrain.formats.conversion import guess
+from anetrain.model import Model
 from anetrain.spec import ModelSpec
 from tests.model_files import assert_same, logits, random_weights
 from tests.support import need
@@ -361,3 +363,17 @@ def test_help(capsys: Captured) -> None:
         convert("--help")
     assert caught.value.code == 0
     assert "anetrain convert Qwen3-0.6B checkpoint-qwen3" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """They run, and print what the page shows."""
+    page = (Path(__file__).parent.parent / "docs" / "interop.md").read_text(encoding="utf-8")
+    shell, shown = re.search(r"```sh\n(.*?)```\n```\n(.*?)```", page, re.DOTALL).groups()  # type: ignore[union-attr]
+    monkeypatch.chdir(tmp_path)
+    model = Model.preset("tiny-llama")
+    formats.save("tiny.bin", "llama2c-v0", model.spec, model.initial(seed=0))
+    told = []
+    for line in shell.splitlines():
+        assert anetrain(shlex.split(line, comments=True)[1:]) == 0
+        told.append(re.sub(r"[\d,]+ bytes", "", capsys.readouterr().out))
+    assert told[1] == re.sub(r"[\d,]+ bytes", "", shown)

@@ -315,3 +315,15 @@ def test_help(what: str, capsys: Captured) -> None:
         data(what, "--help")
     assert caught.value.code == 0
     assert f"example: anetrain data {what}" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """They run, and `info` prints what the page shows (its numbers, too)."""
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    shell, shown = re.search(r"```sh\n(.*?)```\n```\n(.*?)```", page, re.DOTALL).groups()  # type: ignore[union-attr]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for line in shell.splitlines():
+        capsys.readouterr()
+        assert anetrain(shlex.split(line, comments=True)[1:]) == 0
+    assert capsys.readouterr().out.startswith(shown)

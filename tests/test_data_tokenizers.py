@@ -265,6 +265,19 @@ def test_llama_json_streams_with_its_spaces(model: SentencePieceTokenizer, tmp_p
     for text in fuzz(100):
         ids = model.encode(text)
         assert ours.decode(ids) == tokenizer.decode(ids)
+    choose = random.Random(4)
+    bytes_of_characters = [list("é😀日\u0301".encode()[at:]) for at in range(8)]
+    for _ in range(2000):  # bytes that are no UTF-8, whole characters in bytes, other pieces
+        ids = []
+        for _ in range(choose.randint(1, 5)):
+            kind = choose.random()
+            if kind < 0.4:
+                ids += [scored.FIRST_BYTE + byte for byte in choose.choice(bytes_of_characters)[: choose.randint(1, 5)]]
+            elif kind < 0.6:
+                ids.append(scored.FIRST_BYTE + choose.randrange(256))
+            else:
+                ids.append(choose.randrange(scored.FIRST_TEXT, model.vocab))
+        assert ours.decode(ids) == tokenizer.decode(ids), ids
 
 
 # ---------------------------------------------------------------- chat

@@ -35,6 +35,7 @@ class HuggingFaceTokenizer(Tokenizer):
         settings = path.with_name("tokenizer_config.json")
         config = _json(settings) if settings.exists() else {}
         self._ids, self._path = known, path
+        self.uncertain = _pieces_of_bytes(content, known)
         self.bos = self._special(bos or _name(config.get("bos_token")))
         self.eos = self._special(eos or _name(config.get("eos_token")))
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
@@ -83,7 +84,7 @@ class _Window(Stream):
     def push(self, token: int) -> str:
         self._ids.append(self._tokenizer._checked(token))
         text = self._tokenizer.text(self._ids)
-        if text.endswith("\ufffd"):
+        if text.endswith("\ufffd") or token in self._tokenizer.uncertain:
             return ""
         return self._give(text)
 
@@ -96,6 +97,15 @@ class _Window(Stream):
             self._ids = self._ids[self._given :]
             self._given, self._text = len(self._ids), self._tokenizer.text(self._ids)
         return new
+
+
+def _pieces_of_bytes(content: Mapping[str, Any], known: Mapping[str, int]) -> frozenset[int]:
+    """Ids of <0x00> to <0xFF>, where they are decoded as Llama's are: each one of a row gives U+FFFD unless the whole row
+    is UTF-8, so that none is certain before the row has ended."""
+    if "ByteFallback" not in json.dumps(content.get("decoder")):
+        return frozenset()
+    names = (f"<0x{byte:02X}>" for byte in range(256))
+    return frozenset(known[name] for name in names if name in known)
 
 
 def _name(token: Any) -> str | None:
