@@ -100,8 +100,8 @@ class _Window(Stream):
 
 
 def _pieces_of_bytes(content: Mapping[str, Any], known: Mapping[str, int]) -> frozenset[int]:
-    """Ids of <0x00> to <0xFF>, where they are decoded as Llama's are: each one of a row gives U+FFFD unless the whole row
-    is UTF-8, so that none is certain before the row has ended."""
+    """Ids of <0x00> to <0xFF>, where they are decoded as Llama's are: each one of a row gives U+FFFD unless the whole
+    row is UTF-8, so that none is certain before the row has ended."""
     if "ByteFallback" not in json.dumps(content.get("decoder")):
         return frozenset()
     names = (f"<0x{byte:02X}>" for byte in range(256))
