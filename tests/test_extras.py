@@ -212,10 +212,10 @@ def test_more_rows_than_a_surface_has_channels_are_a_program_for_each_chunk() ->
 def test_chunks_beside_the_activations_are_shorter() -> None:
     """The layout "packed" has rows of the vocabulary on the width, behind the tokens."""
     device = emulator("m4", rules={"axis-limit": 256})
-    for layout, rows in (("stacked", 256), ("separate", 256), ("baked", 256), ("packed", 256 - 64)):
+    for layout, rows in (("stacked", 256), ("separate", 256), ("baked", 256), ("packed", 256 - 64 - 64)):
         assert classifier_on_device(Classifier(), device, layout, replace(SPEC, seq=32)).chunk_rows == rows  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"no row of the classifier fits beside 320 tokens .* smaller batch"):
-        classifier_on_device(Classifier(), device, "packed", replace(SPEC, seq=32, batch=10))
+    with pytest.raises(ValueError, match=r"no row of the classifier fits beside 192 tokens .* smaller batch"):
+        classifier_on_device(Classifier(), device, "packed", replace(SPEC, seq=32, batch=6))
     mine = Classifier("device", chunk_rows=9)
     assert classifier_on_device(mine, device, "stacked", SPEC) is mine
 

@@ -14,22 +14,23 @@ from anetrain.autodiff import Derived, differentiate
 from anetrain.blocks import (
     Attention,
     Block,
-    Classifier,
     GeluFFN,
     LayerNorm,
     LlamaBlock,
     Qwen3Block,
     build,
-    build_loss,
     qwen3_spec,
 )
 from anetrain.device import Finding
 from anetrain.graph import BlockGraph, Place
 from anetrain.lower import GRANULARITIES, LAYOUTS, Layout, check_plan, choose, lower
-from anetrain.lower.check import check_programs, checkable
-from anetrain.lower.plan import Granularity
+from anetrain.lower.check import check_on_device, check_programs, checkable
+from anetrain.lower.plan import Dispatch, Granularity
 from anetrain.mil.text import Program
+from anetrain.model import Model
 from anetrain.pipeline import CompiledPlan
+from anetrain.pipeline.extras import Extras, chosen
+from anetrain.pipeline.graphs import part_graphs
 from anetrain.spec import ModelSpec
 from tests.block_runs import spec
 from tests.support import emulator
@@ -172,16 +173,35 @@ def test_four_dispatches_for_a_layer(name: str, profile: str) -> None:
         assert choice.explain() == "4 dispatches, fused"
 
 
-@pytest.mark.parametrize("norms", ["host", "device"])
-@pytest.mark.parametrize("s", [STORIES_110M, QWEN3_06B], ids=["stories110m", "qwen3-0.6b"])
-def test_every_profile_takes_a_classifier_in_chunks(s: ModelSpec, norms: Place) -> None:
-    """A program for each chunk, whatever the vocabulary; all of Qwen3's at once is more channels than a surface has."""
-    derived = differentiate(build_loss(Classifier("device"), s, norms=norms))
-    chunks = {dialect: checkable(lower(derived, granularity="stage", dialect=dialect)) for dialect in "AB"}
+CLASSIFIERS = [("stories110m", layout) for layout in LAYOUTS] + [
+    ("qwen3-0.6b", layout)
+    for layout in LAYOUTS
+    if layout != "baked"  # whose update is beyond every budget
+]
+
+
+@pytest.mark.parametrize("extras", [["classifier"], "all"], ids=str)
+@pytest.mark.parametrize(("name", "layout"), CLASSIFIERS)
+def test_every_profile_takes_a_classifier_in_chunks(name: str, layout: Layout, extras: Extras) -> None:
+    """As a pipeline cuts it for the chip: one program where the rows are no more channels than a surface has, or each
+    chunk has a surface of its own; else a program for each chunk."""
     for profile in alike():
-        assert check_programs(chunks[dialect(profile)], profile) == [], profile
-    whole = {finding.rule for _, finding in check_plan(lower(derived), "m4")}
-    assert whole == ({"channel-limit"} if s is QWEN3_06B else set())
+        dev = emulator(profile)
+        end = part_graphs(Model.preset(name), dev, layout, chosen(extras), "fp16")[-1]
+        plan = choose(differentiate(end.graph), dev, lambda plan: plan, layout=layout).plan
+        refused = [(label, found) for label, found in check_on_device(plan, dev) if not found.advice]
+        assert refused == [], profile
+        assert sum(node.op.name == "dense" for node in end.graph.nodes) == chunks(name, layout, profile), profile
+        one_program = layout == "separate" or profile == "exact" or (name == "stories110m" and layout != "packed")
+        forward = sum(isinstance(step, Dispatch) for step in plan.forward)
+        assert forward == (1 if one_program else chunks(name, layout, profile)), profile
+
+
+def chunks(name: str, layout: Layout, profile: str) -> int:
+    """The axes of chips up to M3 are a fourth as long; "packed" has tokens and the norm's gain beside the rows."""
+    if profile[:2] in ("m4", "m5"):
+        return 1 if name == "stories110m" else 3
+    return (2 if name == "stories110m" else 10) + (1 if layout == "packed" else 0)
 
 
 def test_the_rope_of_earlier_trainers_is_what_a_chip_refuses() -> None:

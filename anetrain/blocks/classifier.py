@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anetrain.spec import ModelSpec
 
 AXIS_LIMIT = 16_384  # the longest axis that every chip takes (ANE_FACTS C11)
+CHANNEL_LIMIT = 65_536  # the most channels that any chip takes
 ROWS_MULTIPLE = 64  # what an engine computes at a time
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import Literal, TypeAlias, get_args
 
 from anetrain.blocks import Classifier
-from anetrain.blocks.classifier import AXIS_LIMIT
+from anetrain.blocks.classifier import AXIS_LIMIT, CHANNEL_LIMIT
 from anetrain.device import Device
 from anetrain.lower import Layout
 from anetrain.lower.check import limit_on_device
@@ -40,10 +40,9 @@ def classifier_on_device(classifier: Classifier, device: Device, layout: Layout,
     """In the longest chunks that the device takes: rows of the vocabulary are channels where they leave a program, and
     lie on the height, or in the layout "packed" on the width beside the activations, where they enter it."""
     axis = limit_on_device(device, "axis-limit", AXIS_LIMIT)
-    channels = limit_on_device(device, "channel-limit", AXIS_LIMIT)
-    entering = axis - padded(spec.tokens) if layout == "packed" else axis
-    leaving = channels - spec.dim  # the final norm's result may leave with the first chunk
-    rows = min(entering, leaving)
+    channels = limit_on_device(device, "channel-limit", CHANNEL_LIMIT)
+    beside = padded(spec.tokens) + padded(spec.dim) if layout == "packed" else 0  # activations, the final norm's gain
+    rows = min(axis - beside, channels - spec.dim)  # the final norm's result may leave with the first chunk
     if rows < 1:
         raise ValueError(
             f"extras: no row of the classifier fits beside {spec.tokens} tokens of width {spec.dim}: this device has "
