@@ -195,14 +195,15 @@ def test_vocabularies_at_the_caps(tied: bool, vocab: int, count: int) -> None:
         assert_near(pipeline.gradients, expected, 2e-5, what=layout)
 
 
-def test_more_rows_than_a_surface_has_channels_are_a_program_for_each_chunk() -> None:
-    spec = replace(SPEC, vocab=500)
-    device = emulator("m4", rules={"axis-limit": 176, "channel-limit": 500})
+@pytest.mark.parametrize(("vocab", "axis", "chunks"), [(500, 176, 3), (900, 512, 2)])
+def test_more_rows_than_a_surface_has_channels_are_a_program_for_each_chunk(vocab: int, axis: int, chunks: int) -> None:
+    spec = replace(SPEC, vocab=vocab)
+    device = emulator("m4", rules={"axis-limit": axis, "channel-limit": 500})
     pipeline = model_of(spec, device=device, extras="all")
     assert pipeline.choices["layers.0"].plan.granularity == "fused"
     assert pipeline.choices["classifier"].plan.granularity == "stage"
     assert "channel-limit" in pipeline.choices["classifier"].explain()
-    assert pipeline.choices["classifier"].dispatches == 3 + 1, "the norm is in the program of the first chunk"
+    assert pipeline.choices["classifier"].dispatches == chunks + 1, "the norm is in the program of the first chunk"
     ids, targets = batch(spec)
     expected = model_of(spec)
     assert step(pipeline, ids, targets, 2.0**10) == pytest.approx(step(expected, ids, targets, 2.0**10), rel=1e-3)
