@@ -173,21 +173,18 @@ def test_four_dispatches_for_a_layer(name: str, profile: str) -> None:
         assert choice.explain() == "4 dispatches, fused"
 
 
-CLASSIFIERS = [("stories110m", layout) for layout in LAYOUTS] + [
-    ("qwen3-0.6b", layout)
-    for layout in LAYOUTS
-    if layout != "baked"  # whose update is beyond every budget
-]
+CLASSIFIERS: list[tuple[str, Layout, Extras]] = [("stories110m", layout, "all") for layout in LAYOUTS]
+CLASSIFIERS += [("qwen3-0.6b", layout, "all") for layout in LAYOUTS if layout != "baked"]  # beyond every budget there
+CLASSIFIERS += [(name, "stacked", "classifier") for name in ("stories110m", "qwen3-0.6b")]
 
 
-@pytest.mark.parametrize("extras", [["classifier"], "all"], ids=str)
-@pytest.mark.parametrize(("name", "layout"), CLASSIFIERS)
+@pytest.mark.parametrize(("name", "layout", "extras"), CLASSIFIERS)
 def test_every_profile_takes_a_classifier_in_chunks(name: str, layout: Layout, extras: Extras) -> None:
     """As a pipeline cuts it for the chip: one program where the rows are no more channels than a surface has, or each
     chunk has a surface of its own; else a program for each chunk."""
     for profile in alike():
         dev = emulator(profile)
-        end = part_graphs(Model.preset(name), dev, layout, chosen(extras), "fp16")[-1]
+        end = part_graphs(Model.preset(name, layers=1), dev, layout, chosen(extras), "fp16")[-1]
         plan = choose(differentiate(end.graph), dev, lambda plan: plan, layout=layout).plan
         refused = [(label, found) for label, found in check_on_device(plan, dev) if not found.advice]
         assert refused == [], profile
