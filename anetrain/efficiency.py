@@ -119,6 +119,7 @@ class Totals:
             _add(self._parts, event.parts)
         elif isinstance(event, events.Overflow):
             counts["dropped_groups"] += 1
+            seconds["dropped"] += event.seconds
         elif isinstance(event, events.Compile):
             counts["compiles"] += event.programs
             seconds["compile"] += event.seconds
@@ -161,6 +162,7 @@ class Totals:
             "compile_percent": _percent(seconds["compile"], wall_s),
             "train_s": train_s,
             "train_percent": _percent(train_s, wall_s),
+            "dropped_s": seconds["dropped"],
             "validation_s": seconds["validation"],
             "checkpoint_s": seconds["checkpoint"],
             "tokens_per_s": counts["tokens"] / train_s if train_s else 0.0,

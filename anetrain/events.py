@@ -83,12 +83,14 @@ class Update(Event, kind="update"):
 
 @dataclass(frozen=True)
 class Overflow(Event, kind="overflow"):
-    """Values were not finite: a group of micro-steps was dropped. `loss_scale` is the one that holds from now on."""
+    """Values were not finite: a group of micro-steps was dropped. `loss_scale` is the one that holds from now on;
+    `seconds` is what the group took."""
 
     update: int
     where: str
     infinite: int
     loss_scale: float
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def test_saved_in_the_background_and_resumed(tmp_path: Path) -> None:
                 saving = store.save_in_background(
                     State(step, SPEC, straight.pipeline.weights, state.arrays, dict(state.values))
                 )
-                saving.release()  # the next step is an update
+                straight.before_update = saving.release
             straight.step(data)
     resumed, data_of_resumed = new()
     checkpoint = load(find(tmp_path))

@@ -40,7 +40,7 @@ def run(clock: Clock | None = None) -> Totals:
     totals = Totals(clock)
     totals(events.Compile("model", 10, 2.0, 10, 10))
     totals(update(1))
-    totals(events.Overflow(1, "x", 1, 1.0))
+    totals(events.Overflow(1, "x", 1, 1.0, 0.125))
     totals(events.Compile("weights", 3, 0.5, 13, 10))
     totals(update(2, seconds=1.5, parts=PARTS | {"compiling": 0.5}))
     totals(events.Validation(2, 2.0, 32, 0.75, True))
@@ -54,7 +54,8 @@ def test_sums_and_shares() -> None:
     assert (found["updates"], found["micro_steps"], found["tokens"], found["dropped_groups"]) == (2, 8, 128, 1)
     assert (found["compiles"], found["compile_s"], found["compile_percent"]) == (13, 2.5, 31.25)
     assert (found["wall_s"], found["train_s"], found["train_percent"]) == (8.0, 2.0, 25.0)
-    assert (found["validation_s"], found["checkpoint_s"], found["tokens_per_s"]) == (0.75, 0.25, 64.0)
+    assert (found["validation_s"], found["checkpoint_s"], found["dropped_s"]) == (0.75, 0.25, 0.125)
+    assert found["tokens_per_s"] == 64.0
     assert (found["ms_per_update"], found["ms_per_step"]) == (1000.0, 250.0)
     assert found["ms_per_step_without_update"] == pytest.approx(200.0)
     assert found["update_ms"] == pytest.approx(100.0)

@@ -34,7 +34,7 @@ def test_listeners_hear_everything_in_order() -> None:
     stream.add(lambda event: heard.append(("first", event.kind)))
     stream.emit(STEP)
     stream.add(lambda event: heard.append(("second", event.kind)))
-    stream.emit(Overflow(1, "layers.0", 2, 512.0))
+    stream.emit(Overflow(1, "layers.0", 2, 512.0, 0.5))
     assert heard == [("first", "step"), ("first", "overflow"), ("second", "overflow")]
 
 

@@ -118,7 +118,7 @@ def test_losses_that_are_not_finite() -> None:
 
 
 def test_other_events_are_no_lines() -> None:
-    assert lines(events.Validation(1, 2.0, 5, 0.1, True), events.Overflow(1, "x", 1, 1.0)) == []
+    assert lines(events.Validation(1, 2.0, 5, 0.1, True), events.Overflow(1, "x", 1, 1.0, 0.5)) == []
 
 
 # ---------------------------------------------------------------- of a trainer

@@ -529,7 +529,7 @@ def test_totals() -> None:
     totals = Totals(lambda: next(times))
     totals(update(1))
     totals(update(2, seconds=1.5, parts={"update": 1.0, "data": 0.5}))
-    totals(events.Overflow(2, "x", 1, 1.0))
+    totals(events.Overflow(2, "x", 1, 1.0, 0.5))
     totals(events.Step(1, 2.0, 32, 0.1))
     report = totals.report({"kind": "ane", "chip": "M4"}, None)
     figures = report.figures

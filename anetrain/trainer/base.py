@@ -249,7 +249,8 @@ class Trainer:
         except FloatingPointError as floor:
             raise DivergedError(f"{reason}; {floor}. {self._diagnosis()}") from floor
         self.micro_steps += len(group)
-        self._emit(events.Overflow(self.updates, reason, len(error.values), self.scaler.scale))
+        seconds = self._account.so_far().seconds
+        self._emit(events.Overflow(self.updates, reason, len(error.values), self.scaler.scale, seconds))
         return reason
 
     def _replayed(self, work: Callable[[], Result]) -> tuple[Result, int]:
