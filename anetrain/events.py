@@ -241,13 +241,13 @@ def _drop_half_line(file: TextIO) -> None:
 
 
 def forget_after(path: str | os.PathLike[str], micro_steps: int) -> None:
-    """For a run that goes on from a checkpoint: what a file has of later micro-steps is removed, since they come again.
-    The file may be one of events or of telemetry."""
+    """For a run that goes on from a checkpoint: what a file has of later micro-steps is removed, since they come again;
+    so is half a line at its end. The file may be one of events or of telemetry."""
     end = 0
     with Path(path).open("r+b") as file:
         for line in file:
             step = _STEP.search(line)
-            if step and int(step[1]) > micro_steps:
+            if (step and int(step[1]) > micro_steps) or not line.endswith(b"\n"):
                 break
             end += len(line)
         file.truncate(end)

@@ -121,6 +121,26 @@ def test_every_event_survives_json() -> None:
         assert all(item.default is MISSING for item in fields(event) if item.name not in {"parts"})
 
 
+def test_what_comes_again_is_forgotten(tmp_path: Path) -> None:
+    """Behind the last micro-step that is known, whatever follows it, and half a line."""
+    path = tmp_path / "events.jsonl"
+    journal = JsonLines(path, clock=lambda: 1.0)
+    for number in (1, 2, 3):
+        journal(Step(number, 2.5, 64, 0.5))
+        journal(events.Validation(10 + number, 2.0, 64, 0.5, False))
+    journal.close()
+    lines = path.read_text().splitlines(keepends=True)
+    for known, left in ((9, 6), (3, 6), (2, 4), (1, 2), (0, 0)):
+        path.write_text("".join(lines) + '{"time": 1.0, "kind": "val')
+        events.forget_after(path, known)
+        assert path.read_text() == "".join(lines[:left]), known
+    path.write_text('{"type": "step", "step": 4, "loss": 1.0}\n{"type": "batch", "batch": 9}\n')
+    events.forget_after(path, 4)
+    assert len(path.read_text().splitlines()) == 2
+    events.forget_after(path, 3)
+    assert path.read_text() == ""
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_diverged_run_can_be_read(loss: float, tmp_path: Path) -> None:
     listener = JsonLines(tmp_path / "run.jsonl", clock=lambda: 12.5)
