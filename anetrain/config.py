@@ -171,6 +171,9 @@ class PipelineSection(Section):
     )
     save_probabilities_up_to: int = Field(default=512, ge=0, description="sequences beyond it compute attention again")
     overlap: bool | None = Field(default=None, description="weight gradients beside the device; null: on a real one")
+    restart: bool = Field(
+        default=True, description="go on in a new process when this one may not compile what the next update needs"
+    )
 
     @field_validator("extras", mode="before")
     @classmethod

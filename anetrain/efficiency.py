@@ -105,8 +105,8 @@ class Totals:
     """Listens to a run. Updates that a killed process had made after its last checkpoint are made again, and counted
     once."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock, self._begin = clock, clock()
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, begin: float | None = None) -> None:
+        self._clock, self._begin = clock, clock() if begin is None else begin
         self._counts: dict[str, int] = defaultdict(int, processes=1)
         self._seconds: dict[str, float] = defaultdict(float)
         self._parts: dict[str, float] = defaultdict(float)  # of updates
@@ -127,6 +127,8 @@ class Totals:
             seconds["checkpoint"] += event.seconds
         elif isinstance(event, events.Validation):
             seconds["validation"] += event.seconds
+        elif isinstance(event, events.Restarted):  # the build is in the compile event
+            seconds["restart"] += event.start_seconds + event.prepare_seconds + event.load_seconds
 
     def state(self) -> dict[str, dict[str, Any]]:
         """For a process that goes on from here."""
@@ -165,6 +167,7 @@ class Totals:
             "dropped_s": seconds["dropped"],
             "validation_s": seconds["validation"],
             "checkpoint_s": seconds["checkpoint"],
+            "restart_s": seconds["restart"],
             "tokens_per_s": counts["tokens"] / train_s if train_s else 0.0,
             "ms_per_step": 1e3 * train_s / steps,
             "ms_per_step_without_update": 1e3 * (train_s - behind_s) / steps,

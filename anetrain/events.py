@@ -129,6 +129,18 @@ class Restart(Event, kind="restart"):
 
 
 @dataclass(frozen=True)
+class Restarted(Event, kind="restarted"):
+    """A new process is ready to go on. Seconds: until it ran, until data and device were there, of reading the weights,
+    of making the pipeline and its programs."""
+
+    update: int
+    start_seconds: float
+    prepare_seconds: float
+    load_seconds: float
+    build_seconds: float
+
+
+@dataclass(frozen=True)
 class Report(Event, kind="report"):
     """Figures of a run by name, such as those of its end."""
 
@@ -240,19 +252,22 @@ def _drop_half_line(file: TextIO) -> None:
     file.truncate(whole)
 
 
-def forget_after(path: str | os.PathLike[str], micro_steps: int) -> None:
-    """For a run that goes on from a checkpoint: what a file has of later micro-steps is removed, since they come again;
-    so is half a line at its end. The file may be one of events or of telemetry."""
+def forget_after(path: str | os.PathLike[str], micro_steps: int, validated: int) -> None:
+    """For a run that goes on from a checkpoint: what a file has of later micro-steps, and of validations after a later
+    update than the one that was `validated` last, is removed, since they come again; so is half a line at its end. The
+    file may be one of events or of telemetry."""
     end = 0
     with Path(path).open("r+b") as file:
         for line in file:
-            step = _STEP.search(line)
-            if (step and int(step[1]) > micro_steps) or not line.endswith(b"\n"):
+            step, validation = _STEP.search(line), _VALIDATION.search(line)
+            comes_again = (step and int(step[1]) > micro_steps) or (validation and int(validation[1]) > validated)
+            if comes_again or not line.endswith(b"\n"):
                 break
             end += len(line)
         file.truncate(end)
 
 
+_VALIDATION = re.compile(rb'"kind": "validation", "update": (\d+)')
 _STEP = re.compile(rb'"(?:kind|type)": "step", "(?:micro_)?step": (\d+)')
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -11,14 +12,25 @@ from anetrain import events
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a line every `every` updates. `first`: updates that the run has already."""
+    """A bar on a terminal; elsewhere a line every `every` updates. `first`: updates that the run has already.
+    `before`: what the process before this one has handed over, if this one goes on for it."""
 
-    def __init__(self, stream: TextIO, *, first: int, last: int, every: int) -> None:
+    def __init__(
+        self, stream: TextIO, *, first: int, last: int, every: int, before: Mapping[str, Any] | None = None
+    ) -> None:
         self._stream, self._last, self._every = stream, last, every
-        self._begin, self._tokens, self._done = time.perf_counter(), 0, 0
+        self._first, self._done, self._tokens, self._begin = first, 0, 0, time.perf_counter()
+        if before is not None:
+            self._first, self._done = int(before["first"]), int(before["done"])
+            self._tokens, self._begin = int(before["tokens"]), before["begin"]
         self._bar: Any = None
         if stream.isatty():
-            self._bar = tqdm(total=last, initial=first, file=stream, unit="update", dynamic_ncols=True)
+            # With a delay, the bar of the process before this one stays until it can be drawn with a figure.
+            delay = 1e-9 if before is not None else 0
+            options = {"file": stream, "unit": "update", "dynamic_ncols": True, "delay": delay}
+            self._bar = tqdm(total=last, initial=self._first, **options)
+            self._bar.n = self._bar.last_print_n = self._first + self._done
+            self._bar.start_t += self._begin - time.perf_counter()
 
     def __call__(self, event: events.Event) -> None:
         if isinstance(event, events.Update):
@@ -37,6 +49,13 @@ class Progress:
             self._bar.write(text, file=self._stream)
         else:
             print(text, file=self._stream, flush=True)
+
+    def hand_over(self) -> dict[str, float]:
+        """For the next process (`before`). Its bar will be drawn where this one stays."""
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.disable = True
+        return {"first": self._first, "done": self._done, "tokens": self._tokens, "begin": self._begin}
 
     def close(self) -> None:
         if self._bar is not None:

@@ -3,7 +3,8 @@
 A run has a folder: checkpoints (step-00000100, ...), config.yaml (the config with all its defaults), events.jsonl, and
 report.json when it ends.
 SIGINT and SIGTERM let the group of micro-steps end, save, and exit with 0 and the command that goes on. `--resume` goes
-on as if nothing had been: on the emulator, bit for bit.
+on as if nothing had been: on the emulator, bit for bit. A process that may not compile what it has to is replaced by a
+new one, which resumes (anetrain/restart.py).
 
 Exit codes: 0, done or stopped by a signal; 1, training had to stop (what went wrong is said, and what is saved);
 2, something given is wrong, and nothing was written.
@@ -14,15 +15,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from anetrain import assembly, events, files
 from anetrain.assembly import Data, Found
@@ -32,24 +35,48 @@ from anetrain.config import Config, ConfigError
 from anetrain.config import load as load_config
 from anetrain.device import ANEError, Device
 from anetrain.efficiency import Totals, device_name, device_work, report_text, short_name
+from anetrain.errors import BudgetError, CompileError, UnloadError
+from anetrain.mil.types import Array
+from anetrain.model import Model
 from anetrain.progress import Progress
+from anetrain.restart import TRIES, Handover, RestartError, Restarts, Signals
 from anetrain.telemetry import Telemetry
 from anetrain.trainer import DeviceFailedError, DeviceLostError, DivergedError, Trainer, TrainerState
 
-TOTALS = "totals"  # among the values of a checkpoint: what the run took so far
+TOTALS, VALIDATED = "totals", "validated"  # among the values of a checkpoint: what the run took, the last validation
 DONE, STOPPED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+RESTART = -1  # no exit code: a new process goes on, once everything here is closed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # for model.import: the console script has its own folder there
+    restarts: Restarts | None = None
+    with Signals() as signals:
+        try:
+            restarts = Restarts(given, os.environ)
+            if restarts.before is not None:
+                signals.listen()  # what came since the process before this one is not lost
+            code = _train(options, restarts, signals)
+            if code == RESTART:
+                restarts.go_on(signals)
+                code = DONE
+                _leave_bar()
+                print(f"stopped by {signals.name}. To go on:\n  {_command(options, restarts.folder)}", flush=True)
+        except RestartError as error:
+            _leave_bar()
+            return _say_failure(error, options, restarts.folder if restarts else None)
+        return code
+
+
+def _train(options: argparse.Namespace, restarts: Restarts, signals: Signals) -> int:
     with ExitStack() as stack:
         try:
-            run = Run(options, stack)
+            run = Run(options, stack, restarts, signals)
         except (ValueError, TypeError, OSError, CheckpointError, ANEError) as error:
-            print(f"anetrain train: {_one_line(error)}", file=sys.stderr)
-            return REFUSED
+            return _not_begun(error, options, restarts)
         except KeyboardInterrupt:
             print("anetrain train: stopped before the first update", file=sys.stderr)
             return INTERRUPTED
@@ -97,11 +124,35 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _leave_bar() -> None:
+    """The next line is one of its own: a process that is replaced leaves its bar to the next one."""
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+
+
+def _not_begun(error: Exception, options: argparse.Namespace, restarts: Restarts) -> int:
+    """In the first process, what was given is wrong. In a later one a compiler that fails is tried again."""
+    before = restarts.before
+    if before is None:
+        print(f"anetrain train: {_one_line(error)}", file=sys.stderr)
+        return REFUSED
+    _leave_bar()
+    folder, tries = Path(options.resume), restarts.tries(before.update)
+    if isinstance(error, BudgetError | CompileError) and tries <= TRIES:
+        print(f"{_one_line(error)}; a new process goes on (try {tries} of {TRIES})", file=sys.stderr)
+        restarts.plan(replace(before, tries=tries), folder)
+        return RESTART
+    what = f"{_one_line(error)}. This process was to go on after update {before.update}: {before.reason}"
+    return _say_failure(RestartError(what), options, folder)
+
+
 class Run:
     """Made whole or not at all: whatever is wrong with what was given is found before anything is written."""
 
-    def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
-        self.options = options
+    def __init__(self, options: argparse.Namespace, stack: ExitStack, restarts: Restarts, signals: Signals) -> None:
+        self.options, self.restarts, self.signals = options, restarts, signals
+        before = restarts.before
+        begin = time.perf_counter()
         self.config = config = _config_of(options)
         self.checkpoint = _checkpoint_of(options)
         self.folder = _folder_of(options, self.checkpoint)
@@ -109,32 +160,41 @@ class Run:
         self.data = assembly.find_data(config, self.found.model.spec)
         self._check(self.found, self.data)
         self.first = self.checkpoint.step if self.checkpoint else 0
-        self.target = _target(options.steps, self.first, config.train.updates)
+        self.target = before.target if before else _target(options.steps, self.first, config.train.updates)
         self.device: Device = stack.enter_context(assembly.open_device(config))
         spec = self.found.model.spec
         self.sampler, self.windows = self.data.sampler(config, spec), self.data.windows(spec)
-        self.totals = Totals()
-        begin = time.perf_counter()
+        self.totals = Totals(begin=before.clock_s if before else None)
+        prepared = time.perf_counter()
+        if self.checkpoint is not None:  # the first programs may have weights in them
+            self.found = replace(self.found, weights=_weights(self.checkpoint, self.found.model))
+        loaded = time.perf_counter()
         self.trainer = assembly.make_trainer(config, self.found, self.device, [self.totals])
-        self._setup_s = time.perf_counter() - begin
+        self._setup_s = time.perf_counter() - loaded
         self.trainer.before_update = self._release
+        self.restarted: events.Restarted | None = None
+        if before is not None:
+            self.restarted = events.Restarted(
+                self.first, begin - before.clock_s, prepared - begin, loaded - prepared, self._setup_s
+            )
         self.work = device_work(self.trainer.pipeline.stack, self.device.facts)
         if self.checkpoint is not None:
-            _load(self.checkpoint, self.trainer, self.sampler, self.totals)
+            _load(self.checkpoint, self.trainer, self.sampler, self.totals, before)
+        self._validated: int = self.checkpoint.values.get(VALIDATED, self.first) if self.checkpoint else 0
         self.store = stack.enter_context(Store(self.folder, step=self.first, keep=config.checkpoint.keep))
         with files.replacing(self.folder / "config.yaml", overwrite=True) as file:
             file.write(config.text().encode())
         self._keep_journal(stack)
         self._keep_telemetry(stack)
         stream = sys.stderr if sys.stderr.isatty() else sys.stdout
-        self.progress = Progress(stream, first=self.first, last=self.target, every=config.log.every)
+        shown = before.progress if before else None
+        self.progress = Progress(stream, first=self.first, last=self.target, every=config.log.every, before=shown)
         stack.callback(self.progress.close)
         self.trainer.events.add(self.progress)
         self._saving: Saving | None = None
         self._save_is_due = False
-        self._loss: float | None = None  # of a validation after the last update
-        self._saved = self.first if self.checkpoint else -1
-        self._signal: int | None = None
+        self._loss: float | None = None  # of the last validation, if finite
+        self._saved = (self.first, self._validated) if self.checkpoint else (-1, -1)
 
     def _check(self, found: Found, data: Data) -> None:
         """That fit each other: the data and the model, the config and the checkpoint."""
@@ -153,7 +213,7 @@ class Run:
         """events.jsonl goes on where the checkpoint ends."""
         path = self.folder / "events.jsonl"
         if path.exists():
-            events.forget_after(path, self.trainer.micro_steps)
+            events.forget_after(path, self.trainer.micro_steps, self._validated)
         journal = events.JsonLines(path)
         stack.callback(journal.close)
         self.trainer.events.add(journal)
@@ -166,55 +226,87 @@ class Run:
         if stream is None:
             path = self.folder / "telemetry.jsonl" if wanted is True else Path(wanted)
             if path.exists():
-                events.forget_after(path, self.trainer.micro_steps)
+                events.forget_after(path, self.trainer.micro_steps, self._validated)
             stream = stack.enter_context(path.open("a", encoding="utf-8"))
         self.trainer.events.add(Telemetry(stream, short_name(self.device.facts), self.work))
 
     # ------------------------------------------------------------ training
 
     def train(self) -> int:
-        with ExitStack() as stack:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
-            try:
-                self._introduce()
-                self._updates()
-                self._save_and_settle()
-                self._report()
-            except (DivergedError, DeviceLostError, DeviceFailedError, ANEError) as error:
-                return self._fail(error)
-            except (CheckpointError, OSError) as error:
-                return self._say_failure(error)
+        """An exit code, or RESTART."""
+        self.signals.listen()
+        try:
+            self._introduce()
+            reason = self._updates()
+            if reason is not None:
+                return self._restart(reason)
+            self._save_and_settle()
+            self._report()
+        except (DivergedError, DeviceLostError, DeviceFailedError, ANEError) as error:
+            return self._fail(error)
+        except (CheckpointError, RestartError, OSError) as error:
+            return self._say_failure(error)
         return DONE
 
-    def _updates(self) -> None:
-        config, trainer = self.config, self.trainer
-        while trainer.updates < self.target and self._signal is None:
-            trainer.fit(self.sampler, 1)
-            if self._saving is not None and self._saving.done:
-                self._settle()
-            best, self._loss = self._validated() if self._validation_is_due() else (False, None)
-            self._save_is_due |= trainer.updates % config.checkpoint.every == 0
+    def _updates(self) -> str | None:
+        """Until the target or a signal, or until a new process has to go on: why."""
+        trainer = self.trainer
+        while True:
+            if trainer.needs_restart and self._may_restart():
+                if self.signals.number is not None:
+                    return None
+                if trainer.updates < self.target or self._validation_is_due():
+                    return "this process may not compile the programs of the new weights"
+            best = self._validation_is_due() and self._validate()
             if best or (self._save_is_due and self._saving is None):  # else when the disk has done with the last one
                 self._save()
+            if trainer.updates >= self.target or self.signals.number is not None:
+                return None
+            try:
+                trainer.fit(self.sampler, 1)
+            except (BudgetError, CompileError) as error:  # perhaps for all that this process has compiled before
+                if not self._may_restart():
+                    raise
+                self.progress.say(f"update {trainer.updates}: {_one_line(error)}; a new process goes on")
+                return _one_line(error)
+            if self._saving is not None and self._saving.done:
+                self._settle()
+            self._save_is_due |= trainer.updates % self.config.checkpoint.every == 0
 
     def _validation_is_due(self) -> bool:
         """By the number of the update alone, so that a run that was resumed validates where others do."""
         every, update = self.config.train.validate_every, self.trainer.updates
-        return every is not None and (update % every == 0 or update == self.config.train.updates)
+        due = every is not None and (update % every == 0 or update == self.config.train.updates)
+        return due and self._validated != update
 
-    def _validated(self) -> tuple[bool, float | None]:
-        """Whether it is the best so far, and the loss if it is finite."""
-        before = self.trainer.best_loss
-        loss = self.trainer.validate(self.windows).loss
-        if not math.isfinite(loss):
-            return False, None
-        return before is None or loss < before, loss
+    def _validate(self) -> bool:
+        """Whether it is the best so far."""
+        before, loss = self.trainer.best_loss, self.trainer.validate(self.windows).loss
+        self._validated, self._loss = self.trainer.updates, loss if math.isfinite(loss) else None
+        return self._loss is not None and (before is None or self._loss < before)
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """The group goes on to its end; the same signal once more ends the process at once."""
-        self._signal = number
-        signal.signal(number, signal.SIG_DFL)
+    # ------------------------------------------------------------ restarting
+
+    def _may_restart(self) -> bool:
+        return self.config.pipeline.restart and self.restarts.refusal() is None
+
+    def _restart(self, reason: str) -> int:
+        """Everything that the next process does not find in the checkpoint is handed over."""
+        update = self.trainer.updates
+        tries = self.restarts.tries(update)
+        if not assembly.all_finite(self.trainer.pipeline.weights):
+            raise DivergedError(f"update {update}: weights are not finite")
+        self._save_and_settle()
+        if tries > TRIES:
+            raise RestartError(f"update {update}: {reason}. {TRIES} new processes have not come further")
+        self.trainer.events.emit(events.Restart(update, reason, str(checkpoints(self.folder)[-1])))
+        try:
+            self.trainer.pipeline.unload()
+        except UnloadError as error:
+            self.progress.say(f"a program will be unloaded with the process: {error}")
+        counted = time.perf_counter(), self.totals.state(), self.progress.hand_over()
+        self.restarts.plan(Handover(self.target, update, reason, tries, *counted), self.folder)
+        return RESTART
 
     # ------------------------------------------------------------ saving
 
@@ -229,15 +321,15 @@ class Run:
                 self.found.model.spec,
                 self.trainer.pipeline.weights,
                 state.arrays,
-                state.values | {TOTALS: self.totals.state()},
+                state.values | {TOTALS: self.totals.state(), VALIDATED: self._validated},
                 self.config.plain(),
-                self._loss,
+                self._loss if self._validated == self.trainer.updates else None,
                 self.data.tokenizer,
                 facts["kind"],
                 facts["profile"],
             )
         )
-        self._saved = self.trainer.updates
+        self._saved = self.trainer.updates, self._validated
 
     def _release(self) -> None:
         """What the update that comes now would change, and is not on the disk, is copied, or waited for."""
@@ -249,16 +341,22 @@ class Run:
         saving, self._saving = self._saving, None
         if saving is not None:
             saved = saving.wait()
-            self.trainer.events.emit(events.Checkpoint(self._saved, str(saved.path), saved.bytes, saved.seconds))
+            self.trainer.events.emit(events.Checkpoint(self._saved[0], str(saved.path), saved.bytes, saved.seconds))
 
     def _save_and_settle(self) -> None:
-        if self._saved != self.trainer.updates:
+        if self._saved != (self.trainer.updates, self._validated):
             self._save()
         self._settle()
 
     # ------------------------------------------------------------ what is said
 
     def _introduce(self) -> None:
+        """A process that another one has been replaced by goes on without a word."""
+        found, programs = self.device.counters(), self.trainer.pipeline.compiles
+        self.trainer.events.emit(events.Compile("model", programs, self._setup_s, found.compiles, found.live_programs))
+        if self.restarted is not None:
+            self.trainer.events.emit(self.restarted)
+            return
         facts, model, say = self.device.facts, self.found.model, self.progress.say
         say(f"device: {device_name(facts)}: {facts['why']}")
         say(f"model: {model.parameter_count:,} parameters, {model.spec.layers} layers of {model.spec.dim}")
@@ -272,8 +370,6 @@ class Run:
             say(f"resumed: {self.checkpoint.path}, after update {self.first}")
             for line in _differences(self.checkpoint.config, self.config.plain()):
                 say(f"changed since then: {line}")
-        found, programs = self.device.counters(), self.trainer.pipeline.compiles
-        self.trainer.events.emit(events.Compile("model", programs, self._setup_s, found.compiles, found.live_programs))
         figures: dict[str, float | int | str] = {"device": device_name(facts), "data": self.data.source}
         figures |= {"parameters": model.parameter_count, "update": self.first, "target": self.target}
         self.trainer.events.emit(events.Report("begin of run", figures))
@@ -285,8 +381,9 @@ class Run:
             file.write(json.dumps(events.plain(report.figures), indent=1, allow_nan=False).encode() + b"\n")
         self.progress.say(report_text(report))
         if self.trainer.updates < self.config.train.updates:
-            what = f"stopped by {signal.Signals(self._signal).name}" if self._signal else "stopped"
-            self.progress.say(f"{what} after update {self.trainer.updates}. To go on:\n  {self._resume_command()}")
+            what = f"stopped by {self.signals.name}" if self.signals.name else "stopped"
+            command = _command(self.options, self.folder)
+            self.progress.say(f"{what} after update {self.trainer.updates}. To go on:\n  {command}")
 
     def _fail(self, error: Exception) -> int:
         """What the failed group has left is as before it: that is saved, unless no one could go on from it."""
@@ -301,21 +398,26 @@ class Run:
 
     def _say_failure(self, error: Exception) -> int:
         self.progress.close()
-        print(f"anetrain train: {_one_line(error)}", file=sys.stderr)
-        last = checkpoints(self.folder)[-1:]
-        if last:
-            print(f"The last checkpoint is {last[0]}. To go on:\n  {self._resume_command()}", file=sys.stderr)
-        return STOPPED
+        return _say_failure(error, self.options, self.folder)
 
-    def _resume_command(self) -> str:
-        options = self.options
-        command = [sys.executable, "-m", "anetrain.train", str(options.config), "--resume", str(self.folder)]
-        for name in ("data", "device"):
-            if getattr(options, name) is not None:
-                command += [f"--{name}", getattr(options, name)]
-        for change in options.set:
-            command += ["--set", change]
-        return shlex.join(command)
+
+def _say_failure(error: Exception, options: argparse.Namespace, folder: Path | None) -> int:
+    print(f"anetrain train: {_one_line(error)}", file=sys.stderr)
+    last = checkpoints(folder)[-1:] if folder else []
+    if last:
+        print(f"The last checkpoint is {last[0]}. To go on:\n  {_command(options, folder)}", file=sys.stderr)
+    return STOPPED
+
+
+def _command(options: argparse.Namespace, folder: Path | None) -> str:
+    """That goes on."""
+    command = [sys.executable, "-m", "anetrain.train", str(options.config), "--resume", str(folder)]
+    for name in ("data", "device"):
+        if getattr(options, name) is not None:
+            command += [f"--{name}", getattr(options, name)]
+    for change in options.set:
+        command += ["--set", change]
+    return shlex.join(command)
 
 
 # ---------------------------------------------------------------- resuming
@@ -358,14 +460,23 @@ def _target(steps: int | None, first: int, updates: int) -> int:
     return updates if steps is None else first + steps
 
 
-def _load(checkpoint: Checkpoint, trainer: Trainer, sampler: Any, totals: Totals) -> None:
-    checkpoint.weights.read_into(trainer.pipeline.weights)
+def _weights(checkpoint: Checkpoint, model: Model) -> dict[str, Array]:
+    arrays = {name: np.empty(item.shape, np.float32) for name, item in model.parameters.items()}
+    checkpoint.weights.read_into(arrays)
+    return arrays
+
+
+def _load(checkpoint: Checkpoint, trainer: Trainer, sampler: Any, totals: Totals, before: Handover | None) -> None:
+    """All but the weights. What the process before this one has counted goes further than the checkpoint."""
     values = dict(checkpoint.values)
-    before = values.pop(TOTALS, None)  # what was saved without `anetrain train` has none
+    values.pop(VALIDATED, None)
+    counted = values.pop(TOTALS, None)  # what was saved without `anetrain train` has none
+    if before is not None:
+        counted = before.totals
     try:
         trainer.load_state(TrainerState(dict(checkpoint.arrays), values), sampler)
-        if before is not None:
-            totals.load_state(before)
+        if counted is not None:
+            totals.load_state(counted)
     except ValueError as error:
         raise CheckpointError(checkpoint.path, f"does not fit this config: {error}") from error
 

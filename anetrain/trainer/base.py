@@ -175,13 +175,21 @@ class Trainer:
             result = replace(result, loss=loss, replays=replays)
             norm, clipped = self._update(group, result.lr, tokens)
             result = replace(result, applied=True, update=self.updates, norm=norm, clipped=clipped)
+            if self.pipeline.can_stage():
+                self._stage()
         except NonFiniteError as error:
             result = replace(result, reason=self._drop(group, error))
         except FloatingPointError as error:
             raise DivergedError(f"update {self.updates + 1}: {error}. {self._diagnosis()}") from error
         except BaseException:
             self.pipeline.clear_gradients()
+            if result.applied:  # staging has failed, and the update stays
+                self._told(result)
             raise
+        return self._told(result)
+
+    def _told(self, result: StepResult) -> StepResult:
+        """With the time it took. Listeners hear of an update."""
         spent = self._account.stop()
         result = replace(result, seconds=spent.seconds, parts=spent.parts)
         if result.applied:
@@ -214,8 +222,6 @@ class Trainer:
             self.scaler.good(largest)
             self.tokens += tokens
             self.micro_steps += len(group)
-        if self.pipeline.can_stage():
-            self._stage()
         return stepped.norm, stepped.clipped
 
     def _stage(self) -> None:
