@@ -242,9 +242,9 @@ class Run:
                 return self._restart(reason)
             self._save_and_settle()
             self._report()
-        except (DivergedError, DeviceLostError, DeviceFailedError, ANEError) as error:
+        except (DivergedError, DeviceLostError, DeviceFailedError, RestartError, ANEError) as error:
             return self._fail(error)
-        except (CheckpointError, RestartError, OSError) as error:
+        except (CheckpointError, OSError) as error:
             return self._say_failure(error)
         return DONE
 
