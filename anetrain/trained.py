@@ -6,18 +6,16 @@ tokenizer = find_tokenizer(trained)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from anetrain import assembly, checkpoint, formats
+from anetrain.config import BUILTIN
 from anetrain.data import tokenizers
 from anetrain.data.errors import DataError
 from anetrain.data.tokenizers import Tokenizer, builtin_tokenizer
 from anetrain.mil.types import Array
 from anetrain.model import Model
-
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer.bin")
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,17 @@ def find_model(path: Path, *, best: bool = False) -> Trained:
     loaded = formats.load(path)
     if loaded.format == "anetrain":
         return _of_checkpoint(checkpoint.find(path), loaded)
-    places = (path if path.is_dir() else path.parent,)
-    # Generation takes no longer sequence than asked for.
-    notes = tuple(note for note in loaded.notes if not note.startswith("seq is"))
-    return Trained(path, loaded.format, Model(loaded.spec), dict(loaded.weights), None, places, notes)
+    notes = tuple(note for note in loaded.notes if not note.startswith("seq is"))  # which is about training
+    return Trained(path, loaded.format, Model(loaded.spec), dict(loaded.weights), None, (_folder(path),), notes)
 
 
-def find_tokenizer(trained: Trained, named: Path | None = None) -> Tokenizer:
-    """The one that is named, or the builtin one where the model was trained with it, or one beside the model."""
-    found = tokenizers.load(named) if named is not None else _beside(trained)
+def find_tokenizer(trained: Trained, named: str | None = None) -> Tokenizer:
+    """The one that is named, "builtin" or a path, or the builtin one where the model was trained with it, or one beside
+    the model."""
+    if named is None:
+        found = _beside(trained)
+    else:
+        found = builtin_tokenizer() if named == BUILTIN else tokenizers.load(Path(named))
     if trained.tokenizer is not None and found.hash != trained.tokenizer:
         raise DataError(
             f"{named}: its hash is {found.hash[:16]}, and {trained.path} was trained with {trained.tokenizer[:16]}: "
@@ -73,7 +73,7 @@ def _of_checkpoint(path: Path, loaded: formats.Loaded) -> Trained:
     except ValueError as error:
         raise DataError(f"{path}: {error}; it was trained with {imported or 'blocks of another model'}") from error
     sources = [(saved.config.get("data") or {}).get("path"), section.get("weights")]
-    places = (path, path.parent, *(_folder(Path(source)) for source in sources if source))
+    places = (path, path.parent, *(_folder(Path(source)) for source in sources if source not in (None, BUILTIN)))
     return Trained(path, loaded.format, model, weights, saved.tokenizer, places)
 
 
@@ -86,15 +86,11 @@ def _beside(trained: Trained) -> Tokenizer:
     builtin = builtin_tokenizer()
     if trained.tokenizer == builtin.hash:
         return builtin
-    for file in _files(trained):
+    places = list(dict.fromkeys(trained.places))
+    for file in filter(None, map(tokenizers.within, places)):
         found = tokenizers.load(file)
         if trained.tokenizer in (None, found.hash):
             return found
     wanted = f" with the hash {trained.tokenizer[:16]}" if trained.tokenizer else ""
-    places = ", ".join(dict.fromkeys(map(str, trained.places)))
-    raise DataError(f"{trained.path}: found no tokenizer{wanted} in {places}; name it with --tokenizer")
-
-
-def _files(trained: Trained) -> Iterator[Path]:
-    for place in dict.fromkeys(trained.places):
-        yield from (place / name for name in TOKENIZERS if (place / name).is_file())
+    looked = ", ".join(map(str, places))
+    raise DataError(f"{trained.path}: found no tokenizer{wanted} in {looked}; name it with --tokenizer")

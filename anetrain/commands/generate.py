@@ -1,8 +1,4 @@
-"""Continues a text, or answers: `anetrain generate runs/stories --prompt "Once upon a time"`.
-
-The text goes to stdout, everything else to stderr. Exit codes: 0, done; 1, generation had to stop; 2, something given
-is wrong; 130, interrupted.
-"""
+"""`anetrain generate`: continues a text, or answers. The text goes to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -16,40 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anetrain.device
-from anetrain.checkpoint import CheckpointError
+from anetrain.commands.running import run, sentence
 from anetrain.data.tokenizers import Tokenizer
-from anetrain.device import ANEError
+from anetrain.device import ANEError, Device
 from anetrain.efficiency import device_name
 from anetrain.generation import Engine, Sampler, generate, open_engine, texts, why_not_cached
 from anetrain.trained import Trained, find_model, find_tokenizer
 
-DONE, STOPPED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+STOPPED = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # for model.import: the console script has its own folder there
+    try:
+        return run("generate", _generate, options)
+    except (ANEError, FloatingPointError, MemoryError) as error:
+        print(f"anetrain generate: {sentence(error)}", file=sys.stderr)
+        return STOPPED
+
+
+def _generate(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
-        try:
-            text = _Text(options, stack)
-        except (ValueError, TypeError, OSError, CheckpointError, ANEError) as error:
-            return _fail(error, REFUSED)
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        try:
-            text.write()
-        except (ValueError, FloatingPointError, MemoryError, OSError, ANEError) as error:
-            return _fail(error, STOPPED)
-        except KeyboardInterrupt:
-            print()
-            return INTERRUPTED
-    return DONE
-
-
-def _fail(error: BaseException, code: int) -> int:
-    print(f"anetrain generate: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
-    return code
+        _Text(options, stack).write()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-thinking", action="store_true", help="with --chat: ask the model not to think first")
     add("--context", type=int, metavar="N", help="most tokens of prompt and answer together (the model's seq)")
     add("--best", action="store_true", help="of a run: the checkpoint with the best validation loss, not the last")
-    add("--tokenizer", type=Path, metavar="PATH", help="tokenizer.json, .model or .bin, where it is not beside MODEL")
+    add("--tokenizer", metavar="PATH", help="builtin, or a tokenizer.json, .model or .bin; by default beside MODEL")
     add("--device", default="auto", metavar="KIND", help="for the prompt: auto, ane, emulator or emulator:PROFILE")
     return parser
 
@@ -106,7 +92,7 @@ class _Text:
                 f"the prompt has {len(self.ids)} tokens, and the context is {self.context}, which must also hold the "
                 "answer: shorten the prompt, or give a larger --context"
             )
-        device = stack.enter_context(anetrain.device.open(options.device))
+        device = stack.enter_context(_opened(options.device))
         self.device = device_name(device.facts)
         capacity = min(self.context, len(self.ids) + options.max_new)
         self.engine: Engine = stack.enter_context(open_engine(device, trained.model, trained.weights, capacity))
@@ -164,6 +150,14 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--no-thinking is for --chat")
 
 
+def _opened(kind: str) -> Device:
+    """That there is no such device is the fault of who asked for it."""
+    try:
+        return anetrain.device.open(kind)
+    except ANEError as error:
+        raise ValueError(str(error)) from error
+
+
 def _prompt(options: argparse.Namespace, tokenizer: Tokenizer) -> list[int]:
     if options.chat:
         return tokenizer.chat([{"role": "user", "content": options.prompt}], thinking=not options.no_thinking)
@@ -172,7 +166,3 @@ def _prompt(options: argparse.Namespace, tokenizer: Tokenizer) -> list[int]:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
