@@ -1,5 +1,5 @@
-"""Speed of generating text: one token of Stories110M and Stories15M on the CPU, against a plain read of as many bytes as
-the token's fp16 weights have.
+"""Speed of generating text: one token of Stories110M and Stories15M on the CPU, against a plain read of as many bytes
+as the weights have in fp16.
 
 Weights are random: what they are does not change what is read. The text is 128 tokens long already.
 
@@ -10,7 +10,6 @@ Example:
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from anetrain.generation import Decoder  # noqa: E402
 from anetrain.generation.cache import Cache  # noqa: E402
 from anetrain.model import PRESETS, Model  # noqa: E402
 from anetrain.spec import ModelSpec  # noqa: E402
-from benchmarks._harness import THREADS, Deferred, Pair, Rows, Timed, main  # noqa: E402
+from benchmarks._harness import Deferred, Pair, Rows, Timed, main  # noqa: E402
 
 rows = Rows("benchmarks.generate")
 
@@ -51,15 +50,9 @@ def decode(preset: str) -> Timed:
 
 
 def plain_read(preset: str) -> Timed:
-    """The fastest of what reads every byte: whichever it is on this machine."""
-    data = np.ones(weight_bytes(PRESETS[preset]) // 8, np.uint64)
-    parts = np.array_split(data, THREADS)
-    pool = ThreadPoolExecutor(THREADS)
-
-    def call() -> None:
-        assert sum(pool.map(np.bitwise_or.reduce, parts)) == THREADS
-
-    return call
+    """The largest magnitude of as many bytes, in as many threads: faster here than numpy's fastest reductions."""
+    data = np.ones(weight_bytes(PRESETS[preset]) // 4, np.float32)
+    return lambda: cpu.largest(data)
 
 
 @rows.add("decode a token, stories110m", peer="plain read of its weights", at_least=AT_LEAST)

@@ -72,16 +72,14 @@ void remember(const Token &t, const Layer &layer, const float *k, const float *v
 }
 
 // out = softmax(q keys / sqrt(head_dim)) values over the tokens up to this one.
-void attend(const Token &t, const float *q, const float *keys, const float *values, float *scores, float *out) {
+void attend(const Token &t, float *q, const float *keys, const float *values, float *scores, float *out) {
   const Kernels &k = kernels();
   const size_t size = t.sizes.head_dim, count = t.position + 1;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(size));
-  std::fill_n(scores, count, 0.0f);
-  for (size_t i = 0; i < size; ++i) k.add(scores, keys + i * t.sizes.capacity, q[i] * scale, scores, count);
+  k.scale(q, 1.0f / std::sqrt(static_cast<float>(size)), q, size);
+  k.weighted_rows(q, keys, t.sizes.capacity, size, scores, count);
   k.exp(scores, *std::max_element(scores, scores + count), scores, count);
-  const float share = static_cast<float>(1.0 / k.sum(scores, count));
-  std::fill_n(out, size, 0.0f);
-  for (size_t i = 0; i < count; ++i) k.add(out, values + i * size, scores[i] * share, out, size);
+  k.weighted_rows(scores, values, size, count, out, size);
+  k.scale(out, static_cast<float>(1.0 / k.sum(scores, count)), out, size);
 }
 
 void attention(const Token &t, const Layer &layer) {

@@ -1,4 +1,5 @@
-// Cuts the rows over the threads and in groups; the instruction set is the one that fp16.c converts with.
+// Cuts the rows over the threads; the instruction set is the one that fp16.c converts with. One row at a time, so that
+// memory is read in one stream: several beside each other are half as fast where rows are short.
 #include "gemv.h"
 
 #include <string.h>
@@ -15,46 +16,23 @@ typedef struct {
   size_t w_stride;
   const float *x;
   float *out;
-  size_t rows, columns;
+  size_t columns;
 } Job;
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
-static float sum_of_lanes(float lanes[kGemvLanes]) {
-  for (int half = kGemvLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[half + i];
-  return lanes[0];
-}
-
-// The columns that do not fill a step, with zeros behind them.
-static void add_rest(const Job *job, const uint16_t *const w[kGemvRows], size_t from,
-                     float sums[kGemvRows][kGemvLanes]) {
-  const size_t count = job->columns - from;
-  uint16_t halves[kGemvRows][kGemvLanes] = {{0}};
-  float x[kGemvLanes] = {0};
-  const uint16_t *rows[kGemvRows];
-  for (int r = 0; r < kGemvRows; ++r) rows[r] = memcpy(halves[r], w[r] + from, count * sizeof *halves[r]);
-  memcpy(x, job->x + from, count * sizeof *x);
-  job->version(rows, x, 1, sums);
-}
-
-// Body of parallel_for, over groups of rows.
-static void groups(void *context, size_t begin, size_t end) {
+// Body of parallel_for, over rows.
+static void rows(void *context, size_t begin, size_t end) {
   const Job *job = context;
-  const size_t steps = job->columns / kGemvLanes;
-  for (size_t row = begin * kGemvRows; row < smaller(end * kGemvRows, job->rows); row += kGemvRows) {
-    const size_t rows = smaller(kGemvRows, job->rows - row);
-    const uint16_t *w[kGemvRows];  // the last group is filled with its last row
-    for (size_t r = 0; r < kGemvRows; ++r) w[r] = job->w + (row + smaller(r, rows - 1)) * job->w_stride;
-    float sums[kGemvRows][kGemvLanes] = {{0}};
-    job->version(w, job->x, steps, sums);
-    if (job->columns % kGemvLanes) add_rest(job, w, steps * kGemvLanes, sums);
-    for (size_t r = 0; r < rows; ++r) job->out[row + r] = sum_of_lanes(sums[r]);
+  const size_t steps = job->columns / kGemvLanes, done = steps * kGemvLanes, left = job->columns - done;
+  GemvRest rest = {{0}, {0}};
+  memcpy(rest.x, job->x + done, left * sizeof *rest.x);
+  for (size_t row = begin; row < end; ++row) {
+    const uint16_t *w = job->w + row * job->w_stride;
+    memcpy(rest.w, w + done, left * sizeof *rest.w);
+    job->out[row] = job->version(w, job->x, steps, left ? &rest : NULL);
   }
 }
 
-void anecpu_gemv(const uint16_t *w, size_t w_stride, const float *x, float *out, size_t rows, size_t columns) {
-  Job job = {anecpu_fp16_version()->gemv, w, w_stride, x, out, rows, columns};
-  const size_t group = kGemvRows * (columns + 1);
-  anecpu_parallel_for((rows + kGemvRows - 1) / kGemvRows, kGrain / group + 1, groups, &job);
+void anecpu_gemv(const uint16_t *w, size_t w_stride, const float *x, float *out, size_t row_count, size_t columns) {
+  Job job = {anecpu_fp16_version()->gemv, w, w_stride, x, out, columns};
+  anecpu_parallel_for(row_count, kGrain / (columns + 1) + 1, rows, &job);
 }

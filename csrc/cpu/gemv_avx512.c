@@ -3,17 +3,23 @@
 
 #include <immintrin.h>
 
-void anecpu_gemv_avx512(const uint16_t *const w[kGemvRows], const float *x, size_t steps,
-                        float sums[kGemvRows][kGemvLanes]) {
-  __m512 low[kGemvRows], high[kGemvRows];
-  for (int r = 0; r < kGemvRows; ++r) low[r] = _mm512_loadu_ps(sums[r]), high[r] = _mm512_loadu_ps(sums[r] + 16);
-  for (size_t k = 0; k < steps * kGemvLanes; k += kGemvLanes) {
-    const __m512 x_low = _mm512_loadu_ps(x + k), x_high = _mm512_loadu_ps(x + k + 16);
-    for (int r = 0; r < kGemvRows; ++r) {
-      const __m512i halves = _mm512_loadu_si512(w[r] + k);
-      low[r] = _mm512_fmadd_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(halves)), x_low, low[r]);
-      high[r] = _mm512_fmadd_ps(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1)), x_high, high[r]);
-    }
+enum { kVectors = kGemvLanes / 16 };
+
+static inline void add(const uint16_t *w, const float *x, __m512 sum[kVectors]) {
+  for (int v = 0; v < kVectors; ++v) {
+    const __m256i halves = _mm256_loadu_si256((const __m256i *)(w + 16 * v));
+    sum[v] = _mm512_fmadd_ps(_mm512_cvtph_ps(halves), _mm512_loadu_ps(x + 16 * v), sum[v]);
   }
-  for (int r = 0; r < kGemvRows; ++r) _mm512_storeu_ps(sums[r], low[r]), _mm512_storeu_ps(sums[r] + 16, high[r]);
+}
+
+float anecpu_gemv_avx512(const uint16_t *w, const float *x, size_t steps, const GemvRest *rest) {
+  __m512 sum[kVectors] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+  for (size_t k = 0; k < steps * kGemvLanes; k += kGemvLanes) {
+    gemv_fetch(w + k);
+    add(w + k, x + k, sum);
+  }
+  if (rest) add(rest->w, rest->x, sum);
+  float lanes[kGemvLanes];
+  for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(lanes + 16 * v, sum[v]);
+  return gemv_total(lanes);
 }

@@ -6,13 +6,28 @@
 #include <stdint.h>
 
 enum {
-  kGemvRows = 4,    // at once, so that x is loaded once for all
-  kGemvLanes = 32,  // partial sums of a row: column k goes into sum k % 32, whatever a vector's width
+  kGemvLanes = 32,      // partial sums of a row: column k goes into sum k % 32, whatever a vector's width
+  kGemvAhead = 8 << 10  // bytes; where rows are short, what a CPU fetches ahead by itself comes too late
 };
 
-// sums[r][k % 32] = fma(w[r][k], x[k], sums[r][k % 32]) over 32 * steps columns.
-typedef void GemvVersion(const uint16_t *const w[kGemvRows], const float *x, size_t steps,
-                         float sums[kGemvRows][kGemvLanes]);
+// The columns that do not fill a step, with zeros behind them.
+typedef struct {
+  uint16_t w[kGemvLanes];
+  float x[kGemvLanes];
+} GemvRest;
+
+// A row times x: 32 * steps columns and, unless it is null, the rest. Each column is a fused multiply and add into its
+// partial sum; gemv_total says how these become one.
+typedef float GemvVersion(const uint16_t *w, const float *x, size_t steps, const GemvRest *rest);
+
+static inline float gemv_total(float lanes[kGemvLanes]) {
+  for (int half = kGemvLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[half + i];
+  return lanes[0];
+}
+
+// For every step: brings the weights of some rows further on into the cache.
+static inline void gemv_fetch(const uint16_t *w) { __builtin_prefetch((const char *)w + kGemvAhead); }
 
 extern GemvVersion anecpu_gemv_scalar;
 #if defined(__x86_64__)

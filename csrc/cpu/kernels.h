@@ -72,6 +72,9 @@ struct Kernels {
   void (*add)(const float *x, const float *y, float alpha, float *sum, size_t count);  // x + alpha y
   void (*scale)(const float *x, float alpha, float *y, size_t count);
 
+  // y[j] = the sum of factors[i] rows[i * step + j] over i in [0, count); j in [0, columns).
+  void (*weighted_rows)(const float *factors, const float *rows, size_t step, size_t count, float *y, size_t columns);
+
   double (*sum)(const float *x, size_t count);
   double (*dot)(const float *x, const float *y, size_t count);
   double (*sum_of_squares)(const float *x, size_t count);

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "cpu/activations.h"
+#include "cpu/decode.h"
+#include "cpu/fp16.h"
 #include "cpu/norms.h"
 #include "cpu/rope.h"
 #include "cpu/rows.h"
@@ -132,6 +134,38 @@ Results rows(const Inputs &in) {
   return {sum.values, unscaled.values, scaled.values, sums, dots, one, most};
 }
 
+// Two layers with grouped queries, over up to 20 tokens.
+Results decode(const Inputs &in) {
+  const size_t dim = in.channels, head_dim = 2 * dim, capacity = std::min<size_t>(in.tokens, 20);
+  const AnecpuDecodeSizes sizes = {dim, dim + 1, 4, 2, head_dim, capacity, 1e-5f, 0.5f};
+  std::vector<std::vector<uint16_t>> matrices;
+  const auto matrix = [&](size_t rows, size_t columns) {
+    std::vector<uint16_t> &m = matrices.emplace_back(rows * columns);
+    for (size_t i = 0; i < m.size(); ++i)
+      m[i] = anecpu_half_from_float(in.dy.values[(i * 7 + matrices.size()) % in.dy.values.size()] * 0.3f);
+    return m.data();
+  };
+  const Floats head_gain(head_dim, 0.7f);
+  Results caches(4, Floats(2 * head_dim * capacity));
+  std::vector<AnecpuDecodeLayer> layers;
+  for (size_t i = 0; i < 2; ++i)
+    layers.push_back({in.gain.data(), in.bias.data(), head_gain.data(), head_gain.data(), matrix(8 * head_dim, dim),
+                      matrix(dim, 4 * head_dim), matrix(2 * (dim + 1), dim), matrix(dim, dim + 1), caches[2 * i].data(),
+                      caches[2 * i + 1].data()});
+  Floats scratch(anecpu_decode_scratch(&sizes)), cos(dim), sin(dim);
+  Results results;
+  for (size_t t = 0; t < capacity; ++t) {
+    Floats &x = results.emplace_back(dim);
+    for (size_t c = 0; c < dim; ++c) x[c] = in.x.values[c * in.x.step + t];
+    for (size_t i = 0; i < dim; ++i)
+      cos[i] = std::cos(static_cast<float>(t * i)), sin[i] = std::sin(static_cast<float>(t * i));
+    anecpu_decode(&sizes, layers.data(), layers.size(), t, cos.data(), sin.data(), x.data(), scratch.data());
+    for (const float value : x) CHECK(std::isfinite(value));
+  }
+  results.insert(results.end(), caches.begin(), caches.end());
+  return results;
+}
+
 float largest(const Floats &values) {
   float most = 0;
   for (float value : values) most = std::max(most, std::fabs(value));
@@ -205,6 +239,7 @@ TEST(layer_norm) { check_all(layer_norm); }
 TEST(rope) { check_all(rope); }
 TEST(activations) { check_all(activations); }
 TEST(rows) { check_all(rows); }
+TEST(decode) { check_all(decode); }
 
 TEST(unknown_kernels_are_refused) {
   CHECK(!ane::cpu::select_kernels("mmx"));
