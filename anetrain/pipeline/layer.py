@@ -22,7 +22,7 @@ import numpy as np
 
 from anetrain import cpu
 from anetrain.account import PartName
-from anetrain.device import Request
+from anetrain.device import Program, Request
 from anetrain.graph import Value
 from anetrain.lower.cut import gradient_values
 from anetrain.lower.plan import Accumulate, Compute, Dispatch, Receive, Send, Step
@@ -165,6 +165,21 @@ class Layer:
                 self._requests.pop(index, None)  # they hold the old programs
             self.compiled.bake(self._parameters, changes)
             for index in self.compiled.baked_programs:  # one that failed may have left out others than these
+                self._request(index)
+
+    def baked_weights(self) -> dict[str, Array]:
+        """Those that programs bake in, by name; copies."""
+        values = self._derived.graph.parameters.items()
+        baked = self.compiled.baked_parameters
+        return {known.name: self._values[value].copy() for value, known in values if value in baked}
+
+    def install(self, built: Mapping[int, Program], changes: Changes) -> None:
+        """Programs that `compiled.built` made, in the place of the old ones."""
+        with self._account.part("restaging"):
+            for index in built:
+                self._requests.pop(index, None)
+            self.compiled.install(built, changes)
+            for index in built:
                 self._request(index)
 
     def forward(self, inputs: Mapping[str, Array] | None = None) -> dict[str, Array]:

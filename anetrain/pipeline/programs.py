@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from anetrain.device import Device, Port, Program, Surface
+from anetrain.graph import Value
 from anetrain.lower.plan import Dispatch, Plan, ProgramSpec, SurfaceSpec
 from anetrain.mil.types import Array
 from anetrain.pipeline.baking import Baking, Fingerprint
@@ -66,6 +67,11 @@ class CompiledPlan:
             self.unload()
             raise
 
+    @property
+    def baked_parameters(self) -> set[Value]:
+        specs = [self.plan.programs[index] for index in self.baked_programs]
+        return {place.parameter for spec in specs for place in spec.constants.values()}
+
     def changed(self, weights: Mapping[str, Array]) -> Changes:
         """The programs into which other weights than these are baked."""
         specs = [self.plan.programs[index] for index in self.baked_programs]
@@ -76,15 +82,36 @@ class CompiledPlan:
         """Compiles anew what `changed` found. One program after the other, and the old one goes before the new one
         comes: its place may be needed. Should it fail, `changed` says what is left to do."""
         for index, prints in changes.items():
-            spec = self.plan.programs[index]
             self._baked.pop(index, None)
             self.programs.pop(index, None)
             if index in self._distinct:
                 self._distinct.pop(index).unload()
-            blobs: dict[str, bytes | bytearray] = {**spec.program.blobs, **self._baking.blobs(spec, weights)}
-            self._distinct[index] = self._compile(spec, blobs)
+            self._distinct[index] = self._baked_program(index, weights)
             self._take(index, self._distinct[index])
             self._baked[index] = prints
+
+    def built(self, weights: Mapping[str, Array], changes: Changes) -> dict[int, Program]:
+        """What `bake` would compile, loaded beside the old programs. May run in another thread: one for all layers of a
+        plan. Should it fail, nothing of it is left."""
+        built: dict[int, Program] = {}
+        try:
+            for index in changes:
+                built[index] = self._baked_program(index, weights)
+        except BaseException:
+            for program in built.values():
+                program.unload()
+            raise
+        return built
+
+    def install(self, built: Mapping[int, Program], changes: Changes) -> None:
+        """What was built takes the place of what there was, which is unloaded."""
+        old = [self._distinct.pop(index) for index in built if index in self._distinct]
+        for index, program in built.items():
+            self._distinct[index] = program
+            self._take(index, program)
+            self._baked[index] = changes[index]
+        for program in old:
+            program.unload()
 
     def unload(self) -> None:
         """Gives the engine's places back. Layers of this plan cannot run afterwards."""
@@ -105,6 +132,10 @@ class CompiledPlan:
         """A new zeroed surface."""
         spec = self.plan.surfaces[name]
         return self.device.surface(spec.channels * spec.width * self.item_bytes[name])
+
+    def _baked_program(self, index: int, weights: Mapping[str, Array]) -> Program:
+        spec = self.plan.programs[index]
+        return self._compile(spec, {**spec.program.blobs, **self._baking.blobs(spec, weights)})
 
     def _shared(self, spec: ProgramSpec) -> Program:
         """Programs without weights, of equal text and blobs, are one."""

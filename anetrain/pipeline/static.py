@@ -36,6 +36,7 @@ from anetrain.lower import Layout
 from anetrain.lower.plan import Plan
 from anetrain.mil.types import Array
 from anetrain.model import Model
+from anetrain.pipeline.background import BackgroundBaking
 from anetrain.pipeline.base import Pipeline
 from anetrain.pipeline.layer import Layer
 from anetrain.pipeline.programs import Changes, CompiledPlan, used_programs
@@ -63,43 +64,79 @@ class UpdateBudget:
 
 
 class StaticPipeline(Pipeline):
-    """What a Pipeline is, with weights baked into programs. A weight of which an output is computed alone is staged."""
+    """What a Pipeline is, with weights baked into programs. A weight of which an output is computed alone is staged.
+
+    background   programs are compiled while those before them run, so that from the second step on they are one update
+                 behind; see background.py. A compile that fails is no error then: `baking.failure` has it
+    """
 
     LAYOUTS: ClassVar[tuple[Layout, ...]] = ("baked",)
 
     def __init__(
-        self, device: Device, model: Model, weights: Mapping[str, Array] | None = None, **options: Any
+        self,
+        device: Device,
+        model: Model,
+        weights: Mapping[str, Array] | None = None,
+        *,
+        background: bool = False,
+        **options: Any,
     ) -> None:
         self._needs: dict[str, tuple[int, int]] = {}  # of all layers that are like this one: compiles, places
+        self._in_background, self._counted = background, (0, 0)
+        self.baking: BackgroundBaking | None = None
         super().__init__(device, model, weights, **options)
+        if background:
+            self.baking = BackgroundBaking(self.stack.layers)
 
     def budget(self) -> UpdateBudget:
         counters = self.device.counters()
+        used = max(counters.compiles, self.baking.reserved if self.baking else 0)
         own = {id(program) for compiled in self._compiled for program in compiled.programs.values()}
         compiles, places = (sum(each) for each in zip(*self._needs.values(), strict=True))
         return UpdateBudget(
             compiles,
-            max(0, counters.compile_budget - counters.compiles),
+            max(0, counters.compile_budget - used),
             places,
             max(0, counters.live_budget - counters.live_programs) + len(own),
         )
 
     def can_stage(self) -> bool:
         budget = self.budget()
+        if self.baking:  # its places come and go
+            return budget.compiles <= budget.compiles_left
         if budget.places > budget.places_left:
             return False
         return budget.compiles <= budget.compiles_left or _count(self._changes()) <= budget.compiles_left
 
+    def unload(self) -> None:
+        if self.baking:
+            self.baking.close()
+        super().unload()
+
     # ------------------------------------------------------------ inside
 
     def _stage(self) -> None:
+        if self.baking:
+            self._advance(self.baking)
+        else:
+            self._bake()
+        super()._stage()
+
+    def _advance(self, baking: BackgroundBaking) -> None:
+        self._check_left(self.budget().compiles)
+        with self.account.part("restaging"):
+            baking.advance()
+        self.compiles += baking.compiles - self._counted[0]
+        self.cache_loads += baking.cache_loads - self._counted[1]
+        self._counted = baking.compiles, baking.cache_loads
+
+    def _bake(self) -> None:
         with self.account.part("restaging"):
             changes = self._changes()
             self._check_left(_count(changes))
             with self._counting():
                 for layer, changed in changes:
                     layer.bake(changed)
-        super()._stage()
 
     def _changes(self) -> list[tuple[Layer, Changes]]:
         found = [(layer, layer.changed()) for layer in self.stack.layers]
@@ -117,7 +154,7 @@ class StaticPipeline(Pipeline):
         programs = [plan.programs[index] for index in used_programs(plan, self.trains)]
         baked = sum(bool(program.constants) for program in programs) * layers
         alone = len({program.program.text for program in programs if not program.constants})
-        self._needs[label] = baked, baked + alone
+        self._needs[label] = baked, (2 if self._in_background else 1) * baked + alone
         budget, counters = self.budget(), self.device.counters()
         if budget.compiles > counters.compile_budget or budget.places > counters.live_budget:
             raise BudgetError(
