@@ -28,7 +28,7 @@ from anetrain.pipeline.extras import EXTRAS, Extras, chosen, classifier_on_devic
 from anetrain.pipeline.places import places
 from scripts import extras_docs
 from tests import curve_task as task
-from tests.emulated import EmulatedModel, assert_near, copied, random_tokens
+from tests.emulated import EmulatedModel, assert_near, copied, distance, random_tokens
 from tests.small_models import SPEC, batch, model_of, step
 from tests.support import emulator, need
 from tests.test_proof_models import MODELS
@@ -127,6 +127,21 @@ def test_each_switch_against_transformers(name: str, extras: Extras) -> None:
     rounded = EmulatedModel(s, emulator(), extras=extras, loss_scale=2.0**10)
     assert rounded.step(ids, targets) == pytest.approx(their_loss, rel=1e-3)
     assert_near(rounded.gradients, expected, 1.5e-2, what="fp16")
+
+
+@pytest.mark.parametrize("chip", ["m1", "m4"])
+def test_in_the_arithmetic_of_a_chip_extras_lose_little(chip: str) -> None:
+    """The audit executor, at a large loss scale: nothing overflows or is lost; the error is that of its tables."""
+    s = replace(SPEC, seq=32)
+    ids, targets = random_tokens(s)
+    exact = EmulatedModel(s, emulator(fp32=True))
+    exact.step(ids, targets)
+    worst = {}
+    for extras in ("none", "all"):
+        model = EmulatedModel(s, emulator(chip, executor="audit"), extras=extras, loss_scale=2.0**13)
+        model.step(ids, targets)
+        worst[extras] = max(distance(model.gradients[name], exact.gradients[name])[0] for name in exact.gradients)
+    assert worst["all"] <= 1.3 * worst["none"] <= 0.05, worst
 
 
 # ---------------------------------------------------------------- training
