@@ -15,8 +15,6 @@ from typing import Any
 
 import anetrain.device
 from anetrain import events, formats
-from anetrain.checkpoint import find
-from anetrain.checkpoint import load as load_checkpoint
 from anetrain.config import BUILTIN, Config, ConfigError, ModelSection
 from anetrain.cpu import largest
 from anetrain.data import Sampler, Windows, tokenizers
@@ -81,18 +79,14 @@ def _finetuned(section: ModelSection, path: str, batch: int) -> Found:
         raise ConfigError(f"model.weights, {path}: {error}") from error
     # What a file says of the longest sequence is no concern of one who has chosen a length.
     notes = tuple(note for note in loaded.notes if not note.startswith("seq is"))
-    return Found(
-        model, weights, (f"weights: {path} ({loaded.format})", *notes), _tokenizer_of(Path(path), loaded.format)
-    )
+    return Found(model, weights, (f"weights: {path} ({loaded.format})", *notes), _tokenizer_of(Path(path), loaded))
 
 
-def _tokenizer_of(path: Path, format: str) -> str | None:
+def _tokenizer_of(path: Path, loaded: formats.Loaded) -> str | None:
     """The hash, where the model says which tokenizer its ids are of."""
-    if format == "anetrain":
-        return load_checkpoint(find(path), weights_only=True).tokenizer
-    if format == "huggingface" and any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+    if loaded.format == "huggingface" and tokenizers.within(path) is not None:
         return tokenizers.load(path).hash
-    return None
+    return loaded.tokenizer
 
 
 def _model(section: ModelSection, spec: ModelSpec) -> Model:

@@ -312,6 +312,15 @@ def test_tokenizers_that_do_not_fit(tmp_path: Path, capsys: Captured) -> None:
         assert not (tmp_path / target).exists()
 
 
+def test_blocks_of_ones_own_cannot_be_converted(tmp_path: Path, capsys: Captured) -> None:
+    """Their names and shapes may be those of a Llama; their function is not."""
+    with Store(tmp_path / "run") as store:
+        store.save(State(1, LLAMA, random_weights(LLAMA), config={"model": {"import": "mine:build"}}))
+    assert convert(tmp_path / "run", tmp_path / "hf") == 2
+    assert "run: has blocks of its own (mine:build)" in capsys.readouterr().err
+    assert not (tmp_path / "hf").exists()
+
+
 # ---------------------------------------------------------------- nothing is lost
 
 

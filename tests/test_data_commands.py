@@ -62,7 +62,10 @@ def tree(folder: Path) -> dict[str, bytes]:
 # ---------------------------------------------------------------- prepare
 
 
-def test_text_becomes_shards_and_they_say_what_is_in_them(text: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_text_becomes_shards_and_they_say_what_is_in_them(
+    text: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anetrain.tokens.AT_ONCE", 1000)  # a shard is looked through in pieces
     out = tmp_path / "out"
     assert data("prepare", text, "--tokenizer", "builtin", "--out", out, "--split", "0.2") == 0
     told = capsys.readouterr()
@@ -94,6 +97,17 @@ def test_info_for_people(text: Path, tmp_path: Path, capsys: Captured) -> None:
     assert re.search(r"entropy +5\.\d+ nats per token", told)
     assert re.search(r"^ +\d+ +\d\.\d\d %  \" a\"$", told, re.MULTILINE)
     assert len(re.findall(r" %  ", told)) == 3
+
+
+def test_a_reader_that_has_seen_enough(text: Path, tmp_path: Path) -> None:
+    assert data("prepare", text, "--tokenizer", "builtin", "--out", tmp_path / "out", "--split", "0") == 0
+    command = [sys.executable, "-m", "anetrain.cli", "data", "info", str(tmp_path / "out"), "--frequent", "2000"]
+    read, write = os.pipe()
+    os.close(read)
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, cwd=root, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_tokenizer_of_ones_own(text: Path, tmp_path: Path, capsys: Captured) -> None:

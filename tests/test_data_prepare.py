@@ -18,7 +18,7 @@ from anetrain.data.documents import Reading, documents
 from anetrain.data.errors import DataError
 from anetrain.data.prepare import held_out, prepare
 from anetrain.data.shards import document_starts, join, open_tokens, read_info
-from anetrain.data.tokenizers import builtin_tokenizer, scored
+from anetrain.data.tokenizers import builtin_tokenizer, load, scored
 
 TEXTS = [story(number) for number in range(60)]
 
@@ -158,6 +158,19 @@ def test_parts_of_another_run_are_not_used(tmp_path: Path, monkeypatch: pytest.M
     assert list(texts_of(done.train)) == [text for text in TEXTS[9:30] if not held_out(text, 0.3)]
 
 
+def test_a_tokenizer_learns_from_what_is_not_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [text for text in TEXTS if not held_out(text, 0.5)]
+    everything, rest = write_txt(tmp_path / "all.txt", TEXTS), write_txt(tmp_path / "kept.txt", kept)
+
+    def learnt(source: Path, fraction: float) -> str:
+        trained = module.train_tokenizer([source], tmp_path / "new", vocab=400, fraction=fraction, overwrite=True)
+        return load(trained).hash
+
+    assert learnt(everything, 0.5) == learnt(rest, 0) != learnt(everything, 0)
+    monkeypatch.setattr(module, "_TRAINED_ON", len(kept[0]) + 1)
+    assert learnt(rest, 0) == learnt(write_txt(tmp_path / "two.txt", kept[:2]), 0)
+
+
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     source = write_txt(tmp_path / "a.txt", TEXTS)
     first = prepare([source], tmp_path / "out", tokenizer=None, fraction=0.2)
@@ -239,6 +252,8 @@ def test_parts_are_named_for_all_that_decides(tmp_path: Path) -> None:
     another = scored.ScoredTokenizer([*builtin.bin_pieces()[:-1], (b"zzz", -9.0)])
     names = {module._parts(tmp_path, source, builtin, 0.1), module._parts(tmp_path, other, builtin, 0.1)}
     names |= {module._parts(tmp_path, source, another, 0.1), module._parts(tmp_path, source, builtin, 0.2)}
+    for reading in (Reading("body"), Reading(separator="")):
+        names.add(module._parts(tmp_path, source, builtin, 0.1, reading))
     os.utime(source, (2, 2))
     names |= {module._parts(tmp_path, source, builtin, 0.1), module._parts(tmp_path, source, builtin, 0.1)}
-    assert len(names) == 5
+    assert len(names) == 7

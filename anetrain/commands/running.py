@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ def run(name: str, work: Callable[[argparse.Namespace], object], options: argpar
     """The exit code. Whatever is wrong with what was given is one line; other exceptions are mistakes of ours."""
     try:
         work(options)
-    except BrokenPipeError:  # who reads the output has seen enough
-        sys.stderr.close()
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads the output has seen enough; there is nowhere to write the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (ValueError, OSError, CheckpointError) as error:
         print(f"anetrain {name}: {sentence(error)}", file=sys.stderr)

@@ -39,8 +39,8 @@ _FOREIGN = {  # first bytes of what people may take for a model of ours
 class Loaded:
     """`weights`: each [...] reads the tensor anew; `dict(weights)` reads all. `dtype`: what they are in the file.
     `notes`: what to tell the user; `left_out`: what is there beside the model, and is no part of it. `tokenizer`: its
-    hash, where a checkpoint has it. `checkpoint`: all that an earlier trainer's file has. (What else is in one of ours,
-    anetrain.checkpoint gives.)"""
+    hash, where a checkpoint has it. `blocks`: model.import of the run, where its blocks are its own. `checkpoint`: all
+    that an earlier trainer's file has. (What else is in one of ours, anetrain.checkpoint gives.)"""
 
     format: str
     spec: ModelSpec
@@ -49,6 +49,7 @@ class Loaded:
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     tokenizer: str | None = None
+    blocks: str | None = None
     checkpoint: legacy.Checkpoint | None = None
 
 
@@ -124,7 +125,8 @@ def _load_folder(path: Path) -> Loaded:
         raise FormatError(error.path, error.detail) from error
     weights = Tensors({name: partial(_copied, found, name) for name in found.weights})
     rest = (f"the state of training after update {found.step}",) if found.step else ()
-    return Loaded("anetrain", found.spec, weights, "fp32", left_out=rest, tokenizer=found.tokenizer)
+    blocks = (found.config.get("model") or {}).get("import")
+    return Loaded("anetrain", found.spec, weights, "fp32", left_out=rest, tokenizer=found.tokenizer, blocks=blocks)
 
 
 def _of_legacy(found: legacy.Checkpoint) -> Loaded:

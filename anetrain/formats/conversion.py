@@ -63,6 +63,8 @@ class Conversion:
         """`seq`: a shorter longest sequence. `tokenizer`: a file or a folder; else the one that lies with the source,
         if `target` is a folder, too."""
         loaded = load(source)
+        if loaded.blocks is not None:
+            raise FormatError(source, f"has blocks of its own ({loaded.blocks}), whose function no other file can hold")
         spec = loaded.spec
         if seq is not None:
             if not 1 <= seq <= spec.seq:
