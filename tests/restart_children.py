@@ -4,6 +4,7 @@ forks, and a test process has threads.
     python -m tests.restart_children kill CONFIG FOLDER        SIGKILL at many lines of a restart; then a plain --resume
     python -m tests.restart_children faults CONFIG FOLDER      one compile fails, each one in turn
     python -m tests.restart_children refused CONFIG FOLDER     from the first update on, all compiles fail
+    python -m tests.restart_children stuck CONFIG FOLDER       no process can make an update
     python -m tests.restart_children off CONFIG FOLDER         with pipeline.restart=false
 
 In the place of exec a process ends with what it would have become, and a fork becomes that. What is seen is printed as
@@ -227,6 +228,14 @@ def refused(config: Path, folder: Path) -> dict[str, Any]:
     }
 
 
+def stuck(config: Path, folder: Path) -> dict[str, Any]:
+    def hook(_: int) -> None:
+        train.Trainer.needs_restart = property(lambda self: True)  # type: ignore[method-assign, assignment]
+
+    found = run(command(config, folder / "stuck"), hook)
+    return {"codes": [item.code for item in found], "err": found[-1].err, "step": state(folder / "stuck")[0]}
+
+
 def off(config: Path, folder: Path) -> dict[str, Any]:
     found = run(command(config, folder / "off", "--set", "pipeline.restart=false"))
     return {"codes": [item.code for item in found], "err": found[-1].err, "step": state(folder / "off")[0]}
@@ -234,5 +243,5 @@ def off(config: Path, folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     name, *paths = sys.argv[1:]
-    commands = {"kill": kill, "faults": faults, "refused": refused, "off": off}
+    commands = {"kill": kill, "faults": faults, "refused": refused, "stuck": stuck, "off": off}
     print(json.dumps(commands[name](*map(Path, paths))))

@@ -255,6 +255,13 @@ def test_what_always_fails_ends(config: Path, tmp_path: Path) -> None:
     assert found["step"] == 1
 
 
+def test_no_process_comes_further(config: Path, tmp_path: Path) -> None:
+    found = children("stuck", config, tmp_path)
+    assert (found["codes"], found["step"]) == ([0, 0, 0, 1], 0)
+    assert "3 new processes have not come further" in found["err"]
+    assert "The last checkpoint is" in found["err"]
+
+
 SIGNALLED = """
 import os, signal, sys, threading
 number, where, restarted = signal.{number}, {where!r}, {variable!r} in os.environ
