@@ -76,11 +76,14 @@ def put(path: str, content: bytes | str) -> Damage:
     return lambda: Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def replaced(path: str, old: str, new: str) -> Damage:
+def replaced(path: str, old: str | bytes, new: str | bytes) -> Damage:
+    """What is there first."""
+    before, after = (text.encode() if isinstance(text, str) else text for text in (old, new))
+
     def damage() -> None:
-        text = Path(path).read_text()
-        assert text.count(old) >= 1, old
-        Path(path).write_text(text.replace(old, new, 1))
+        content = Path(path).read_bytes()
+        assert before in content
+        Path(path).write_bytes(content.replace(before, after, 1))
 
     return damage
 

@@ -208,6 +208,7 @@ def tokenizer_files() -> list[Any]:
         *damaged(OF_TOKENIZER, model, put(model, ""), "an empty file"),
         *damaged(OF_TOKENIZER, model, put(model, "no model"), "sentencepiece cannot read it"),
         *damaged(OF_TOKENIZER, model, cut(model, 1), "sentencepiece cannot read it"),
+        *damaged(OF_TOKENIZER[:1], model, replaced(model, "\u2581the", b"\xe2\x96\xffthe"), "can't decode byte"),
         *damaged(OF_TOKENIZER, binary, cut(binary, 1), "does not fit"),
         *damaged(OF_TOKENIZER, binary, put(binary, ""), "0 bytes"),
         *damaged(OF_TOKENIZER, binary, patched(binary, 8, b"\xff\xff\xff\xff"), "piece 0"),
@@ -409,6 +410,7 @@ TEXT = ("llama/config.json", "qwen3/model.safetensors.index.json", "config.yaml"
 TOKENIZERS = ("t/tokenizer.model", "t/tokenizer.bin", "j/tokenizer.json")
 READER = {
     **dict.fromkeys(BINARY + TEXT, "convert {} new"),
+    "v2.ckpt": "convert v2.ckpt new --format anetrain",
     "tokens/train.bin": "data info tokens",
     "config.yaml": "train config.yaml --out new",
     "a.jsonl": "data prepare a.jsonl --split 0 --tokenizer builtin --out new",
@@ -424,7 +426,7 @@ def reader(path: str) -> str:
     return READER[path].format(folder if folder in ("llama", "qwen3", "j") else path)
 
 
-def survives(command: str, did: str, capsys: Captured) -> int:
+def survives(command: str, did: str, capsys: Captured, *words: str) -> int:
     """Refused as it should be, or done; the exit code."""
     before = tree()
     try:
@@ -433,7 +435,7 @@ def survives(command: str, did: str, capsys: Captured) -> int:
         raise AssertionError(f"{did}; {command}") from problem
     assert code in (0, 2), did
     if code == 2:
-        check_message(f"{did}; {command}", error)
+        check_message(f"{did}; {command}", error, *words)
         assert tree() == before, did
     return code
 
@@ -444,7 +446,8 @@ def each_damage(world: Path, path: str, how: Any, count: int, capsys: Captured) 
     outcomes = []
     for seed in range(count):
         did = how(Path(path), random.Random(f"{path} {seed}"))
-        outcomes.append((survives(reader(path), did, capsys), did))
+        named = [] if path == "config.yaml" else [path.split("/")[0]]  # of a config, the setting may be named alone
+        outcomes.append((survives(reader(path), did, capsys, *named), did))
         Path(path).write_bytes(content)
         if outcomes[-1][0] == 0:
             shutil.rmtree("new", ignore_errors=True)

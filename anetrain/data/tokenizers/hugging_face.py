@@ -32,6 +32,10 @@ class HuggingFaceTokenizer(Tokenizer):
         if not known:
             raise DataError(f"{path}: its vocabulary is empty")
         self.vocab = max(known.values()) + 1
+        if self.vocab >= 1 << 31:
+            raise DataError(
+                f"{path}: has the id {self.vocab - 1}; expected ids that token files can hold, below 2^31 - 1"
+            )
         settings = path.with_name("tokenizer_config.json")
         config = _json(settings) if settings.exists() else {}
         self._ids, self._path = known, path
