@@ -3,14 +3,17 @@ as Hugging Face transformers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from anetrain.blocks import Attention, Block, Classifier, LlamaBlock, Qwen3Block, SwiGLU, gain
+from anetrain.commands.generate import _parser
 from anetrain.data.tokenizers import builtin_tokenizer
 from anetrain.device import Device
 from anetrain.generation import CachedEngine, RecomputingEngine, Sampler, generate, open_engine, texts, why_not_cached
@@ -316,3 +319,17 @@ def test_characters_of_several_tokens_come_whole() -> None:
     cut = list(texts(ids[: ids.index(tokenizer.encode("\U0001f431")[-1])], tokenizer.stream()))
     assert cut[-1].startswith("\ufffd")  # what began and was not finished is shown at the end, and only there
     assert "\ufffd" not in "".join(cut[:-1])
+
+
+# ---------------------------------------------------------------- docs
+
+
+def test_the_page() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "generation.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    printed: list[str] = []
+    assert 'anetrain.device.open("auto")' in code
+    exec(code.replace('anetrain.device.open("auto")', "emulator()"), {"emulator": emulator, "print": printed.append})
+    assert len(printed[0].split()) > 3
+    options = {name for action in _parser()._actions for name in action.option_strings if name.startswith("--")}
+    assert set(re.findall(r"`(--[a-z-]+)", page)) == options - {"--help"}

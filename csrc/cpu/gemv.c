@@ -24,10 +24,10 @@ static void rows(void *context, size_t begin, size_t end) {
   const Job *job = context;
   const size_t steps = job->columns / kGemvLanes, done = steps * kGemvLanes, left = job->columns - done;
   GemvRest rest = {{0}, {0}};
-  memcpy(rest.x, job->x + done, left * sizeof *rest.x);
+  if (left) memcpy(rest.x, job->x + done, left * sizeof *rest.x);
   for (size_t row = begin; row < end; ++row) {
     const uint16_t *w = job->w + row * job->w_stride;
-    memcpy(rest.w, w + done, left * sizeof *rest.w);
+    if (left) memcpy(rest.w, w + done, left * sizeof *rest.w);
     job->out[row] = job->version(w, job->x, steps, left ? &rest : NULL);
   }
 }
