@@ -209,6 +209,19 @@ def test_sampling_options_arrive(tmp_path: Path, capsys: Captured) -> None:
     assert run(capsys, path, "--seed", 3, "--max-new", 12)[0] != greedy
 
 
+def test_a_text_ends_where_the_next_one_begins(tmp_path: Path, capsys: Captured) -> None:
+    """A model whose layers do nothing, and which after the prompt's last token finds the first one of a text likely."""
+    weights = realistic_weights(Model(SPEC), 1)
+    for name in ("layers.0.attention.wo", "layers.0.ffn.w2", "layers.1.attention.wo", "layers.1.ffn.w2"):
+        weights[name][:] = 0.0
+    tokenizer = builtin_tokenizer()
+    weights["embedding"][tokenizer.bos] = 50.0 * weights["embedding"][tokenizer.encode(PROMPT)[-1]]
+    path = checkpoint(tmp_path / "run", weights=weights)
+    out, err = run(capsys, path, "--temperature", 0)
+    assert out == PROMPT + "\n"
+    assert "a second" not in err  # nothing came behind the prompt, not even what has no text
+
+
 def test_streamed_text_comes_in_pieces(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     path = checkpoint(tmp_path / "run")
