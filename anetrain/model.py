@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anetrain import cpu
 from anetrain.blocks import Block, Classifier, Embedding, LlamaBlock, Qwen3Block
 from anetrain.graph import Parameter
 from anetrain.graph.parameters import named
@@ -98,7 +99,10 @@ class Model:
 
     def initial(self, seed: int) -> Arrays:
         """First values. Each tensor has a random stream of its own, so that it does not depend on the others."""
-        return {name: item.initial(_stream(seed, name)) for name, item in self.parameters.items()}
+        weights = cpu.zeros_by_name({name: item.shape for name, item in self.parameters.items()})
+        for name, item in self.parameters.items():
+            np.copyto(weights[name], item.initial(_stream(seed, name)))
+        return weights
 
     def check_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
         """Raises ValueError unless there is exactly one fp32 array of the right shape for each parameter."""

@@ -204,16 +204,17 @@ class AdamW(Optimizer):
         if not 0.0 < eps < math.inf:
             raise ValueError(f"eps is {eps}; expected a positive number")
         self.betas, self.eps = betas, eps
+        mean, square = (cpu.zeros_by_name({name: item.shape for name, item in parameters.items()}) for _ in range(2))
         self._tensors = {
             name: cpu.AdamWTensor(
                 weights[name],
                 gradients[name],
-                np.zeros(parameter.shape, np.float32),
-                np.zeros(parameter.shape, np.float32),
+                mean[name],
+                square[name],
                 self.settings[name].lr_factor,
                 self.settings[name].decay,
             )
-            for name, parameter in parameters.items()
+            for name in parameters
         }
 
     def _update(self, lr: float, factor: float) -> None:

@@ -103,3 +103,20 @@ def test_mistakes() -> None:
     np.testing.assert_array_equal(a, floats(6, 4))
     refused(lambda: cpu.sum_of_squares([a, b.T]), "arrays[1]", "contiguous")
     refused(lambda: cpu.sum_of_squares([a.astype(np.float16)]), "arrays[0]", "float16", error=TypeError)  # type: ignore[list-item]
+
+
+def test_zeros_in_one_piece() -> None:
+    """Each array is contiguous, begins a cache line and shares memory with no other."""
+    shapes: dict[str, tuple[int, ...]] = {"a": (3, 5), "b": (16,), "none": (0, 4), "one": (), "c": (2, 3, 7)}
+    arrays = cpu.zeros_by_name(shapes)
+    assert {name: array.shape for name, array in arrays.items()} == shapes
+    for number, array in enumerate(arrays.values()):
+        assert array.dtype == np.float32
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+        assert array.ctypes.data % 64 == 0 or not array.size
+        assert not array.any()
+        array.fill(number + 1.0)
+    for number, array in enumerate(arrays.values()):
+        assert (array == number + 1.0).all()
+    assert cpu.zeros_by_name({}) == {}

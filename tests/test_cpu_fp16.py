@@ -249,7 +249,8 @@ def test_many_blocks_at_once() -> None:
     rng = np.random.default_rng(3)
     a, b = (rng.standard_normal(shape, np.float32) for shape in ((300, 200), (70, 500)))
     blocks = [(a, 0, 256), (b.T, 300 * 256, 128), (a[::2, 5:9], 300 * 256 + 500 * 128 + 7, 4), (b[:0], 1, 500)]
-    target = np.full(150_000, 7.0, np.float16)
+    blocks.append((rng.standard_normal((130, 3000), np.float32).T, 150_000, 160))
+    target = np.full(700_000, 7.0, np.float16)  # so large that it is written around the caches
     expected = target.copy()
     for values, begin, stride in blocks:
         rows, columns = values.shape

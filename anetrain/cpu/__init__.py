@@ -22,6 +22,7 @@ from anetrain.cpu.decode import Decode, DecodeLayer, DecodeSizes
 from anetrain.cpu.embedding import embedding, embedding_scatter
 from anetrain.cpu.loss import cross_entropy
 from anetrain.cpu.machine import cpu_features, set_threads, threads
+from anetrain.cpu.memory import zeros_by_name
 from anetrain.cpu.norms import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from anetrain.cpu.products import blas_name, gemv, matmul
 from anetrain.cpu.rope import Pairing, rope, rope_tables
@@ -66,4 +67,5 @@ __all__ = [
     "threads",
     "to_float",
     "to_half",
+    "zeros_by_name",
 ]

@@ -111,6 +111,7 @@ class HalfMoves:
     """
 
     PIECE = 1 << 15  # elements
+    LINES = 64  # of the memory that is read, in a piece that is transposed: they fill cache lines where they go
 
     def __init__(self, blocks: Sequence[tuple[Floats, int, int]]) -> None:
         self._sources = [values for values, _, _ in blocks]  # kept alive
@@ -122,6 +123,10 @@ class HalfMoves:
             if begin < 0 or (row_stride < columns and rows > 1):
                 raise ValueError(f"a block {rows} x {columns} at {begin} with rows {row_stride} apart overlaps itself")
             self._end = max(self._end, begin + (rows - 1) * row_stride + columns if values.size else 0)
+            if rows > 1 and element_strides(values)[0] == 1:  # transposed: cut between the lines of the source
+                for column in range(0, columns, self.LINES):
+                    pieces.append((values[:, column : column + self.LINES], begin + column, row_stride))
+                continue
             step = max(1, self.PIECE // max(columns, 1))
             for row in range(0, rows, step):
                 pieces.append((values[row : row + step], begin + row * row_stride, row_stride))

@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from anetrain import cpu
 from anetrain.account import Account
 from anetrain.autodiff import Derived, differentiate
 from anetrain.device import Device
@@ -104,9 +105,8 @@ class Pipeline:
         self.spec = padded_spec(model)
         self.weights = model.initial(seed) if weights is None else dict(weights)
         model.check_weights(self.weights)
-        self.gradients = (
-            {name: np.zeros(array.shape, np.float32) for name, array in self.weights.items()} if trains else {}
-        )
+        shapes = {name: array.shape for name, array in self.weights.items()}
+        self.gradients = cpu.zeros_by_name(shapes) if trains else {}
         self.choices: dict[str, Choice[CompiledPlan]] = {}
         self.account = account or Account()
         self.lane = Lane(device.facts["kind"] == "ane" if overlap is None else overlap, self.account)

@@ -6,12 +6,18 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
 
 enum {
   kGrain = 16 * 1024,              // elements that are worth a thread
   kStreamFrom = 16 * 1024 * 1024,  // bytes written, from where the target cannot stay in the caches
+  kStreamMovesFrom = 1024 * 1024,  // of many blocks: they are one of several such targets, and nobody reads them soon
   kBlock = 64,                     // transposed at once: whole cache lines on both sides
-  kTile = 8,                       // of it, in registers
+  kSlab = 2048,                    // columns of kBlock rows that are read before any of them is written
+  kSlabRow = kSlab + kBlock / 2,   // in memory: not a power of two, whose lines would fall into few sets of a cache
+  kTile = 8,                       // of a block, in registers
   kBuffer = 512,                   // elements gathered before a conversion, scattered after it
 };
 
@@ -78,11 +84,30 @@ static char *target_at(const Job *job, size_t row, size_t column) {
   return job->target + (ptrdiff_t)row * job->target_row + (ptrdiff_t)column * job->target_column;
 }
 
-static void convert_run(const Job *job, const void *source, void *target, size_t count) {
+static void convert(const Job *job, const void *source, void *target, size_t count, bool stream) {
   if (job->to_halves)
-    job->version->halves_from_floats(source, target, count, job->stream);
+    job->version->halves_from_floats(source, target, count, stream);
   else
-    job->version->floats_from_halves(source, target, count, job->stream);
+    job->version->floats_from_halves(source, target, count, stream);
+}
+
+// To where the job's results go.
+static void convert_run(const Job *job, const void *source, void *target, size_t count) {
+  convert(job, source, target, count, job->stream);
+}
+
+// To a buffer that is read at once.
+static void convert_to_buffer(const Job *job, const void *source, void *buffer, size_t count) {
+  convert(job, source, buffer, count, false);
+}
+
+// Before a thread says that it is done: what was written around the caches is ordered with nothing else.
+static void finish_stream(const Job *job) {
+#if defined(__x86_64__)
+  if (job->stream) _mm_sfence();
+#else
+  (void)job;
+#endif
 }
 
 // Bodies of parallel_for.
@@ -90,6 +115,7 @@ static void convert_run(const Job *job, const void *source, void *target, size_t
 static void part_of_one_run(void *context, size_t begin, size_t end) {
   const Job *job = context;
   convert_run(job, source_at(job, 0, begin), target_at(job, 0, begin), end - begin);
+  finish_stream(job);
 }
 
 static void rows_as_runs(void *context, size_t begin, size_t end) {
@@ -98,6 +124,7 @@ static void rows_as_runs(void *context, size_t begin, size_t end) {
     const size_t target_row = job->target_rows ? (size_t)job->target_rows[row] : row;
     convert_run(job, source_at(job, row, 0), target_at(job, target_row, 0), job->columns);
   }
+  finish_stream(job);
 }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
@@ -106,7 +133,7 @@ static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 static void transpose_tile(const uint16_t *source, uint16_t *target) {
   typedef uint16_t Row __attribute__((vector_size(2 * kTile)));
   Row rows[kTile], shuffled[kTile];
-  for (int i = 0; i < kTile; ++i) memcpy(&rows[i], source + i * kBlock, sizeof(Row));
+  for (int i = 0; i < kTile; ++i) memcpy(&rows[i], source + i * kSlabRow, sizeof(Row));
   for (int step = 0; step < 3; ++step) {
     for (int i = 0; i < kTile / 2; ++i) {
       shuffled[2 * i] = __builtin_shufflevector(rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
@@ -117,50 +144,63 @@ static void transpose_tile(const uint16_t *source, uint16_t *target) {
   for (int i = 0; i < kTile; ++i) memcpy(target + i * kBlock, &rows[i], sizeof(Row));
 }
 
-// Up to a block's width; the usual case has a size the compiler knows.
-static void copy_line(const uint16_t *source, uint16_t *target, size_t count) {
+// Up to a block's width; the usual case has a size the compiler knows. Only whole lines of the cache go around it:
+// parts of lines would each be a write to memory.
+static void copy_line(const uint16_t *source, uint16_t *target, size_t count, bool stream) {
+#if defined(__x86_64__)
+  if (stream && count == kBlock && (uintptr_t)target % 64 == 0) {
+    for (int i = 0; i < kBlock; i += kTile)
+      _mm_stream_si128((__m128i *)(target + i), _mm_loadu_si128((const __m128i *)(source + i)));
+    return;
+  }
+#else
+  (void)stream;
+#endif
   if (count == kBlock)
     memcpy(target, source, kBlock * sizeof *target);
   else
-    for (size_t i = 0; i < count; ++i) target[i] = source[i];
+    memcpy(target, source, count * sizeof *target);
 }
 
-// The lines of a block of the source. They lie too far apart for the CPU to fetch them ahead of itself.
-static void fetch_row(const Job *job, size_t row, size_t column) {
-  if (row >= job->rows) return;
-  for (size_t j = 0; j < kBlock; j += 64 / (size_t)job->source_size) {
-    if (column + j < job->columns) __builtin_prefetch(source_at(job, row, column + j));
+// Reads rows x columns from (row, column) on as halves, rounded up to whole tiles with zeros.
+static void read_slab(const Job *job, size_t row, size_t column, size_t rows, size_t columns,
+                      uint16_t (*slab)[kSlabRow]) {
+  const size_t all_rows = (rows + kTile - 1) / kTile * kTile, all_columns = (columns + kTile - 1) / kTile * kTile;
+  for (size_t i = 0; i < all_rows; ++i) {
+    const size_t count = i < rows ? columns : 0;
+    if (count && job->to_halves)
+      convert_to_buffer(job, source_at(job, row + i, column), slab[i], count);
+    else if (count)
+      memcpy(slab[i], source_at(job, row + i, column), count * sizeof **slab);
+    memset(slab[i] + count, 0, (all_columns - count) * sizeof **slab);
   }
 }
 
-// Source rows and target columns are contiguous. A block goes through two small buffers, so that memory on both sides
-// is touched in whole cache lines, once: at power-of-two strides the lines of a block fall into few sets of the caches
-// and would push each other out. Consecutive blocks follow the target.
-static void transposed_blocks(void *context, size_t begin, size_t end) {
+// Source rows and target columns are contiguous. Memory on both sides is touched in whole cache lines, once: a slab is
+// read along its rows, which the CPU fetches ahead of itself, and written in blocks; between, it stays in the second
+// level of the cache.
+static void transposed_slabs(void *context, size_t begin, size_t end) {
   const Job *job = context;
-  const size_t blocks_down = (job->rows + kBlock - 1) / kBlock;
-  uint16_t block[kBlock * kBlock] = {0}, transposed[kBlock * kBlock];
+  const size_t slabs_down = (job->rows + kBlock - 1) / kBlock;
+  uint16_t slab[kBlock][kSlabRow], transposed[kBlock * kBlock];  // 268 KB of a stack of at least 512
   for (size_t index = begin; index < end; ++index) {
-    const size_t row = index % blocks_down * kBlock, column = index / blocks_down * kBlock;
-    const size_t rows = smaller(kBlock, job->rows - row), columns = smaller(kBlock, job->columns - column);
-    for (size_t i = 0; i < rows; ++i) {
-      const void *source = source_at(job, row + i, column);
-      fetch_row(job, row + kBlock + i, column);
-      if (job->to_halves)
-        convert_run(job, source, block + i * kBlock, columns);
-      else
-        copy_line(source, block + i * kBlock, columns);
-    }
-    for (size_t j = 0; j < columns; j += kTile)
-      for (size_t i = 0; i < rows; i += kTile) transpose_tile(block + i * kBlock + j, transposed + j * kBlock + i);
-    for (size_t j = 0; j < columns; ++j) {
-      void *target = target_at(job, row, column + j);
-      if (job->to_halves)
-        copy_line(transposed + j * kBlock, target, rows);
-      else
-        convert_run(job, transposed + j * kBlock, target, rows);
+    const size_t row = index % slabs_down * kBlock, column = index / slabs_down * kSlab;
+    const size_t rows = smaller(kBlock, job->rows - row), columns = smaller(kSlab, job->columns - column);
+    read_slab(job, row, column, rows, columns, slab);
+    for (size_t first = 0; first < columns; first += kBlock) {
+      const size_t width = smaller(kBlock, columns - first);
+      for (size_t j = 0; j < width; j += kTile)
+        for (size_t i = 0; i < rows; i += kTile) transpose_tile(&slab[i][first + j], transposed + j * kBlock + i);
+      for (size_t j = 0; j < width; ++j) {
+        void *target = target_at(job, row, column + first + j);
+        if (job->to_halves)
+          copy_line(transposed + j * kBlock, target, rows, job->stream);
+        else
+          convert(job, transposed + j * kBlock, target, rows, false);
+      }
     }
   }
+  finish_stream(job);
 }
 
 static void copy_strided(const char *source, ptrdiff_t source_step, char *target, ptrdiff_t target_step, ptrdiff_t size,
@@ -185,7 +225,7 @@ static void rows_through_buffers(void *context, size_t begin, size_t end) {
       const size_t count = smaller(kBuffer, job->columns - column);
       copy_strided(source_at(job, row, column), job->source_column, gathered, job->source_size, job->source_size,
                    count);
-      convert_run(job, gathered, converted, count);
+      convert_to_buffer(job, gathered, converted, count);
       copy_strided(converted, job->target_size, target_at(job, row, column), job->target_column, job->target_size,
                    count);
     }
@@ -202,6 +242,7 @@ static void swap_axes(Job *job) {
 static void run(Job *job) {
   if (job->rows == 0 || job->columns == 0) return;
   job->version = anecpu_fp16_version();
+  job->stream |= job->rows * job->columns * (size_t)job->target_size >= kStreamFrom;
   const bool columns_contiguous = job->source_column == job->source_size;
   if (job->columns == 1 || (!columns_contiguous && job->source_row == job->source_size)) swap_axes(job);
 
@@ -214,21 +255,20 @@ static void run(Job *job) {
       anecpu_parallel_for(job->rows, row_grain, rows_as_runs, job);
       return;
     }
-    const size_t count = job->rows * job->columns;
-    job->stream = count * (size_t)job->target_size >= kStreamFrom;
-    anecpu_parallel_for(count, kGrain, part_of_one_run, job);
+    anecpu_parallel_for(job->rows * job->columns, kGrain, part_of_one_run, job);
   } else if (source_runs && job->target_row == job->target_size) {
-    const size_t blocks = ((job->rows + kBlock - 1) / kBlock) * ((job->columns + kBlock - 1) / kBlock);
-    anecpu_parallel_for(blocks, kGrain / (kBlock * kBlock), transposed_blocks, job);
+    const size_t slabs = ((job->rows + kBlock - 1) / kBlock) * ((job->columns + kSlab - 1) / kSlab);
+    anecpu_parallel_for(slabs, kGrain / (kBlock * smaller(job->columns, kSlab)), transposed_slabs, job);
   } else {
     anecpu_parallel_for(job->rows, row_grain, rows_through_buffers, job);
   }
 }
 
-void anecpu_halves_from_floats_2d(const float *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
-                                  uint16_t *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
-                                  size_t rows, size_t columns) {
+static void run_to_halves(const float *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
+                          uint16_t *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride, size_t rows,
+                          size_t columns, bool stream) {
   run(&(Job){.to_halves = true,
+             .stream = stream,
              .source_size = 4,
              .target_size = 2,
              .source = (const char *)source,
@@ -239,6 +279,13 @@ void anecpu_halves_from_floats_2d(const float *source, ptrdiff_t source_row_stri
              .target_column = target_column_stride * 2,
              .rows = rows,
              .columns = columns});
+}
+
+void anecpu_halves_from_floats_2d(const float *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
+                                  uint16_t *target, ptrdiff_t target_row_stride, ptrdiff_t target_column_stride,
+                                  size_t rows, size_t columns) {
+  run_to_halves(source, source_row_stride, source_column_stride, target, target_row_stride, target_column_stride, rows,
+                columns, false);
 }
 
 void anecpu_floats_from_halves_2d(const uint16_t *source, ptrdiff_t source_row_stride, ptrdiff_t source_column_stride,
@@ -260,18 +307,21 @@ void anecpu_floats_from_halves_2d(const uint16_t *source, ptrdiff_t source_row_s
 typedef struct Moves {
   const AnecpuHalfMove *moves;
   uint16_t *target;
+  bool stream;
 } Moves;
 
 static void some_moves(void *context, size_t begin, size_t end) {
   const Moves *all = context;
   for (const AnecpuHalfMove *move = all->moves + begin; move < all->moves + end; ++move)
-    anecpu_halves_from_floats_2d(move->source, move->source_row_stride, move->source_column_stride,
-                                 all->target + move->target_begin, (ptrdiff_t)move->target_row_stride, 1, move->rows,
-                                 move->columns);
+    run_to_halves(move->source, move->source_row_stride, move->source_column_stride, all->target + move->target_begin,
+                  (ptrdiff_t)move->target_row_stride, 1, move->rows, move->columns, all->stream);
 }
 
 void anecpu_halves_from_floats_many(const AnecpuHalfMove *moves, size_t count, uint16_t *target) {
-  anecpu_parallel_for(count, 1, some_moves, &(Moves){moves, target});
+  size_t elements = 0;
+  for (size_t i = 0; i < count; ++i) elements += moves[i].rows * moves[i].columns;
+  Moves all = {moves, target, elements * sizeof *target >= kStreamMovesFrom};
+  anecpu_parallel_for(count, 1, some_moves, &all);
 }
 
 static void run_rows(Job *job) {

@@ -15,7 +15,6 @@ static void halves_from_floats(const float *source, uint16_t *target, size_t cou
   if (stream) {
     for (; i < count && (uintptr_t)(target + i) % 16; ++i) target[i] = anecpu_half_from_float(source[i]);
     for (; i + 8 <= count; i += 8) _mm_stream_si128((__m128i *)(target + i), eight_halves(source + i));
-    _mm_sfence();
   }
   for (; i + 8 <= count; i += 8) _mm_storeu_si128((__m128i *)(target + i), eight_halves(source + i));
   for (; i < count; ++i) target[i] = anecpu_half_from_float(source[i]);
@@ -26,7 +25,6 @@ static void floats_from_halves(const uint16_t *source, float *target, size_t cou
   if (stream) {
     for (; i < count && (uintptr_t)(target + i) % 32; ++i) target[i] = anecpu_float_from_half(source[i]);
     for (; i + 8 <= count; i += 8) _mm256_stream_ps(target + i, _mm256_cvtph_ps(load_halves(source + i)));
-    _mm_sfence();
   }
   for (; i + 8 <= count; i += 8) _mm256_storeu_ps(target + i, _mm256_cvtph_ps(load_halves(source + i)));
   for (; i < count; ++i) target[i] = anecpu_float_from_half(source[i]);

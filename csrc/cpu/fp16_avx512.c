@@ -21,7 +21,6 @@ static void halves_from_floats(const float *source, uint16_t *target, size_t cou
       _mm512_stream_si512((void *)(target + i),
                           _mm512_inserti64x4(low, sixteen_halves(_mm512_loadu_ps(source + i + 16)), 1));
     }
-    _mm_sfence();
   }
   for (; i + 16 <= count; i += 16)
     _mm256_storeu_si256((__m256i *)(target + i), sixteen_halves(_mm512_loadu_ps(source + i)));
@@ -36,7 +35,6 @@ static void floats_from_halves(const uint16_t *source, float *target, size_t cou
   if (stream) {
     for (; i < count && (uintptr_t)(target + i) % 64; ++i) target[i] = anecpu_float_from_half(source[i]);
     for (; i + 16 <= count; i += 16) _mm512_stream_ps(target + i, load_halves(source + i));
-    _mm_sfence();
   }
   for (; i + 16 <= count; i += 16) _mm512_storeu_ps(target + i, load_halves(source + i));
   if (i < count) {

@@ -11,7 +11,8 @@
 
 typedef struct {
   const char *name;
-  // Contiguous. `stream`: the target is far larger than the caches, so write around them.
+  // Contiguous. `stream`: the target is not read before it would have left the caches, so write around them; whoever
+  // asks for that makes the writes visible to others (_mm_sfence).
   void (*halves_from_floats)(const float *source, uint16_t *target, size_t count, bool stream);
   void (*floats_from_halves)(const uint16_t *source, float *target, size_t count, bool stream);
   GemvVersion *gemv;

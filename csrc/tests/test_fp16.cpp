@@ -263,7 +263,8 @@ void check_2d(size_t rows, size_t columns, const Layout &from, const Layout &to,
 }  // namespace
 
 TEST(strided_transposed_cropped) {
-  const std::pair<size_t, size_t> shapes[] = {{1, 1}, {1, 19}, {19, 1}, {8, 8}, {7, 9}, {33, 65}, {64, 32}, {130, 270}};
+  const std::pair<size_t, size_t> shapes[] = {{1, 1},   {1, 19},  {19, 1},    {8, 8},    {7, 9},
+                                              {33, 65}, {64, 32}, {130, 270}, {2113, 70}};
   anecpu_set_threads(3);
   with_every_version([&](const char *) {
     for (const auto &[rows, columns] : shapes)
@@ -284,4 +285,38 @@ TEST(one_value_for_all) {
     anecpu_halves_from_floats_2d(&value, 0, 0, found.data(), 50, 1, 40, 50);
     CHECK_EQ(std::count(found.begin(), found.end(), 0x3e00), 40 * 50);
   });
+}
+
+// Of 1 MB and more, which goes around the caches: side by side and one below the other, dense, with rows apart,
+// transposed.
+TEST(many_blocks) {
+  const size_t width = 1100, rows = 700;
+  std::vector<float> values(rows * width);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 70001) - 35000.5f;
+  const ptrdiff_t w = width;
+  for (const size_t first : {0, 1, 8}) {  // on the target: whole vectors, and not
+    const AnecpuHalfMove moves[] = {
+        {values.data(), w, 1, first, width, 200, width},
+        {values.data() + 200 * width, 2 * w, 1, first + 200 * width, width, 100, 770},
+        {values.data() + 201 * width, 1, w, first + 200 * width + 770, width, 100, 330},
+        {values.data() + 3, 1, w, first + 300 * width, width, 1090, 641},
+        {values.data() + 5, 3, w, first + 300 * width + 641, width, 300, 300},
+    };
+    std::vector<Half> expected(first + 1390 * width, 0xabcd), found = expected;
+    for (const AnecpuHalfMove &move : moves)
+      for (size_t i = 0; i < move.rows; ++i)
+        for (size_t j = 0; j < move.columns; ++j)
+          expected[move.target_begin + i * move.target_row_stride + j] =
+              anecpu_half_from_float(move.source[static_cast<ptrdiff_t>(i) * move.source_row_stride +
+                                                 static_cast<ptrdiff_t>(j) * move.source_column_stride]);
+    for (const int threads : {1, 3}) {
+      anecpu_set_threads(threads);
+      with_every_version([&](const char *version) {
+        std::fill(found.begin(), found.end(), 0xabcd);
+        anecpu_halves_from_floats_many(moves, std::size(moves), found.data());
+        CHECK_EQ(found == expected ? version : "different", version);
+      });
+    }
+  }
+  anecpu_set_threads(0);
 }
