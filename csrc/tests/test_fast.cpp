@@ -167,10 +167,26 @@ TEST(surfaces_are_converted_when_they_change) {
                   {{bytes(y), 2048, 0, nullptr}});
     return executor->counters_json();
   };
+  const auto is_kept = [](const SurfaceImage &surface) { return !surface.image.values.empty(); };
   CHECK_EQ(run(1, 1), "{\"image_conversions\": 2}");
-  CHECK_EQ(run(2, 1), "{\"image_conversions\": 3}");
-  CHECK_EQ(run(2, 1), "{\"image_conversions\": 3}");
+  CHECK(is_kept(x_image) && is_kept(w_image));
+  CHECK_EQ(run(2, 1), "{\"image_conversions\": 3}");  // what x held was read only once
+  CHECK(!is_kept(x_image) && is_kept(w_image));
+  CHECK_EQ(run(2, 1), "{\"image_conversions\": 4}");
+  CHECK(is_kept(x_image));
+  CHECK_EQ(run(2, 1), "{\"image_conversions\": 4}");
+  x.assign(1024, anecpu_half_from_float(5));
+  CHECK_EQ(run(3, 1), "{\"image_conversions\": 5}");
+  CHECK(is_kept(x_image));
+  CHECK_EQ(anecpu_float_from_half(y[5]), 320.0f);
+  x.assign(1024, anecpu_half_from_float(7));
+  CHECK_EQ(run(4, 1), "{\"image_conversions\": 6}");
+  CHECK(!is_kept(x_image));
+  CHECK_EQ(anecpu_float_from_half(y[5]), 448.0f);
+  x.assign(1024, anecpu_half_from_float(1));
+  CHECK_EQ(run(5, 1), "{\"image_conversions\": 7}");
+  CHECK_EQ(anecpu_float_from_half(y[5]), 64.0f);
   w.assign(1024, anecpu_half_from_float(3));
-  CHECK_EQ(run(2, 2), "{\"image_conversions\": 4}");
+  CHECK_EQ(run(5, 2), "{\"image_conversions\": 9}");
   CHECK_EQ(anecpu_float_from_half(y[5]), 96.0f);
 }

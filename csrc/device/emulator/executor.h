@@ -13,15 +13,23 @@
 
 namespace ane {
 
-// An fp32 image of a surface, kept with the surface so that weights whose seed did not change are not converted again,
-// whichever program reads them. It is made block by block, as far as programs read it.
-struct SurfaceImage {
+// An fp32 image of a surface, made block by block, as far as programs read it.
+struct Image {
   static constexpr size_t kBlock = 16384;  // elements
 
-  std::mutex mutex;
-  uint64_t seed = 0;                 // what the converted blocks belong to; 0: none
   std::vector<float> values;         // element i of the surface, widened from fp16
   std::vector<bool> block_is_ready;  // by block
+};
+
+// An image kept with its surface, so that weights whose seed did not change are not converted again, whichever program
+// reads them. Content that was read only once before it changed (activations) was not worth its place: what follows is
+// converted to memory of the program, which stays in the caches, until some content is read a second time.
+struct SurfaceImage {
+  std::mutex mutex;
+  uint64_t seed = 0;           // the content that was read last; 0: none
+  bool was_read_again = true;  // that content; true also before there is any: nothing speaks against keeping the first
+  bool is_kept = false;        // it is converted to `image`
+  Image image;
 };
 
 // A surface as one evaluation sees it. Border tensors are dense (widths are multiples of 32), in the type of the port.

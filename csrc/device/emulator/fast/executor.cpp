@@ -15,20 +15,40 @@ namespace ane::fast {
 
 namespace {
 
+size_t block_count(size_t elements) { return (elements + Image::kBlock - 1) / Image::kBlock; }
+
+// Room for all of a surface, nothing of it converted. What has room already is not moved: another program may read it.
+void begin_image(Image *image, size_t elements) {
+  if (image->values.size() != elements) image->values.resize(elements);
+  image->block_is_ready.assign(block_count(elements), false);
+}
+
 // Converts the blocks of a part that are not ready yet, neighbours together; false: all were.
-bool make_ready(SurfaceImage *image, const uint16_t *halves, const Footprint &part) {
-  const size_t last = static_cast<size_t>(part.last) / SurfaceImage::kBlock + 1;
+bool make_ready(Image *image, const uint16_t *halves, const Footprint &part) {
+  const size_t last = static_cast<size_t>(part.last) / Image::kBlock + 1;
   bool converted = false;
-  for (size_t block = static_cast<size_t>(part.first) / SurfaceImage::kBlock; block < last; ++block) {
+  for (size_t block = static_cast<size_t>(part.first) / Image::kBlock; block < last; ++block) {
     const size_t first = block;
     while (block < last && !image->block_is_ready[block]) image->block_is_ready[block++] = true;
     if (block == first) continue;
-    const size_t begin = first * SurfaceImage::kBlock;
-    const size_t end = std::min(block * SurfaceImage::kBlock, image->values.size());
+    const size_t begin = first * Image::kBlock;
+    const size_t end = std::min(block * Image::kBlock, image->values.size());
     anecpu_floats_from_halves(halves + begin, image->values.data() + begin, end - begin);
     converted = true;
   }
   return converted;
+}
+
+// Where this content of a surface is converted to: an image of its own, or `passing`. Called once for each reading.
+Image *image_for(SurfaceImage *surface, uint64_t seed, size_t elements, Image *passing) {
+  const bool is_new = surface->seed != seed, was_kept = surface->is_kept;
+  surface->is_kept = !is_new || surface->was_read_again;
+  surface->was_read_again = !is_new;
+  surface->seed = seed;
+  if (!surface->is_kept) surface->image = {};
+  Image *const image = surface->is_kept ? &surface->image : passing;
+  if (is_new || !was_kept) begin_image(image, elements);
+  return image;
 }
 
 bool overlap(const BoundSurface &a, const BoundSurface &b) {
@@ -53,16 +73,16 @@ class FastExecutor : public Executor {
 
  private:
   uint8_t *source(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own) const;
-  uint8_t *image(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own);
+  uint8_t *image(const Buffer &buffer, const BoundSurface &surface, Image *own);
   uint8_t *target(const Buffer &buffer, const std::vector<BoundSurface> &inputs, const BoundSurface &surface);
   void run_region(const Stage &stage);
 
   const std::vector<DType> input_types_, output_types_;  // by port
   Plan plan_;
-  std::vector<uint8_t *> bases_;                // by buffer
-  std::vector<std::vector<float>> own_images_;  // by buffer: of surfaces that keep no image
-  std::vector<std::vector<uint8_t>> staged_;    // by output port: written here first; empty: straight to the surface
-  uint64_t conversions_ = 0;                    // surfaces widened to fp32 images
+  std::vector<uint8_t *> bases_;              // by buffer
+  std::vector<Image> own_images_;             // by buffer: of surfaces that keep none
+  std::vector<std::vector<uint8_t>> staged_;  // by output port: written here first; empty: straight to the surface
+  uint64_t conversions_ = 0;                  // surfaces widened to fp32 images
 };
 
 FastExecutor::FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options)
@@ -90,27 +110,21 @@ uint8_t *FastExecutor::source(const Buffer &buffer, const BoundSurface &surface,
 }
 
 // The surface in fp32, as far as this program reads it, converted again only when its content changed.
-uint8_t *FastExecutor::image(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own) {
+uint8_t *FastExecutor::image(const Buffer &buffer, const BoundSurface &surface, Image *own) {
   const uint16_t *halves = reinterpret_cast<const uint16_t *>(surface.base);
+  const size_t elements = surface.bytes / sizeof(uint16_t);
+  Image *image = own;
+  std::unique_lock<std::mutex> lock;
   if (surface.image == nullptr) {
-    own->resize(static_cast<size_t>(buffer.count));
-    anecpu_floats_from_halves(halves, own->data(), own->size());
-    ++conversions_;
-    return reinterpret_cast<uint8_t *>(own->data());
-  }
-  SurfaceImage &image = *surface.image;
-  const std::lock_guard lock(image.mutex);
-  // Room for all of the surface: an image never moves while another program reads it.
-  const size_t count = surface.bytes / sizeof(uint16_t);
-  if (image.values.size() != count) image.values.resize(count);
-  if (image.seed != surface.seed) {
-    image.block_is_ready.assign(count / SurfaceImage::kBlock + 1, false);
-    image.seed = surface.seed;
+    begin_image(own, elements);
+  } else {
+    lock = std::unique_lock(surface.image->mutex);
+    image = image_for(surface.image, surface.seed, elements, own);
   }
   bool converted = false;
-  for (const Footprint &needed : buffer.read) converted |= make_ready(&image, halves, needed);
+  for (const Footprint &needed : buffer.read) converted |= make_ready(image, halves, needed);
   conversions_ += converted;
-  return reinterpret_cast<uint8_t *>(image.values.data());
+  return reinterpret_cast<uint8_t *>(image->values.data());
 }
 
 // Where an output is written: the surface, or, while that is an input too or of another type, a block of its own until
@@ -133,7 +147,7 @@ void FastExecutor::run(const std::vector<BoundSurface> &inputs, const std::vecto
     switch (buffer.storage) {
       case Storage::Temporary: bases_[i] = arena.base() + plan_.offsets[i]; break;
       case Storage::Constant: break;
-      case Storage::Input: bases_[i] = source(buffer, inputs[port], &own_images_[i]); break;
+      case Storage::Input: bases_[i] = source(buffer, inputs[port], &own_images_[i].values); break;
       case Storage::InputImage: bases_[i] = image(buffer, inputs[port], &own_images_[i]); break;
       case Storage::Output: bases_[i] = target(buffer, inputs, outputs[port]); break;
     }
@@ -173,7 +187,7 @@ void FastExecutor::run_region(const Stage &stage) {
 size_t FastExecutor::resident_bytes() const {
   size_t bytes = 0;
   for (const Buffer &buffer : plan_.buffers) bytes += buffer.constant.size() * sizeof(float);
-  for (const auto &image : own_images_) bytes += image.size() * sizeof(float);
+  for (const Image &image : own_images_) bytes += image.values.size() * sizeof(float);
   for (const auto &staged : staged_) bytes += staged.size();
   return bytes;
 }

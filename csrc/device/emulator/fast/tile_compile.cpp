@@ -9,7 +9,7 @@ namespace {
 
 using Origin = LaneValue::Origin;
 
-constexpr int64_t kTileFloats = 2048;  // of a register: a handful stay in the inner cache
+constexpr int64_t kTileFloats = 4096;  // of a register: a handful stay in the second cache; shorter ones stop streams
 constexpr int64_t kTransposedRows = 32, kTransposedColumns = 64;
 constexpr int64_t kReducedTileFloats = 4096;
 constexpr int64_t kVector = 16;
