@@ -165,10 +165,27 @@ def test_nothing_is_left_of_what_was_begun() -> None:
     assert emulator().counters().live_programs == before.live_programs - 8
 
 
+def test_what_has_not_changed_is_not_compiled() -> None:
+    pipeline = static(background=True)
+    assert pipeline.baking is not None
+    pipeline.weights["layers.1.ffn.w2"] *= 2
+    pipeline.stage()
+    pipeline.baking.finish()
+    for _ in range(2):
+        pipeline.stage()
+    assert pipeline.compiles == 8 + 2
+    pipeline.unload()
+
+
 def test_both_sets_of_programs_are_budgeted() -> None:
     used = emulator().counters()
     with pytest.raises(BudgetError, match=r"8 compiles and 16 loaded programs"):
         static(background=True, device=emulator(live_budget=used.live_programs + 15))
+    device = emulator(compile_budget=used.compiles + 8)
+    first = static(background=True, device=device)
+    first.stage()  # nothing has changed
+    first.unload()
+    used = emulator().counters()
     budgets = {"live_budget": used.live_programs + 16, "compile_budget": used.compiles + 24}
     pipeline = static(background=True, device=emulator(**budgets))
     for _ in range(2):

@@ -103,7 +103,7 @@ class StaticPipeline(Pipeline):
     def can_stage(self) -> bool:
         budget = self.budget()
         if self.baking:  # its places come and go
-            return budget.compiles <= budget.compiles_left
+            return budget.compiles <= budget.compiles_left or not self._changes()
         if budget.places > budget.places_left:
             return False
         return budget.compiles <= budget.compiles_left or _count(self._changes()) <= budget.compiles_left
@@ -123,7 +123,8 @@ class StaticPipeline(Pipeline):
         super()._stage()
 
     def _advance(self, baking: BackgroundBaking) -> None:
-        self._check_left(self.budget().compiles)
+        if not self.can_stage():
+            self._check_left(self.budget().compiles)
         with self.account.part("restaging"):
             baking.advance()
         self.compiles += baking.compiles - self._counted[0]
