@@ -292,7 +292,7 @@ sys.exit(train.main())
 
 @pytest.mark.parametrize(
     ("where", "number"),
-    [("close", "SIGINT"), ("exec", "SIGTERM"), ("exec", "SIGINT"), ("import", "SIGINT"), ("build", "SIGTERM")],
+    [("close", "SIGINT"), ("exec", "SIGTERM"), ("import", "SIGINT"), ("build", "SIGTERM")],
 )
 def test_signals_are_not_lost(where: str, number: str, config: Path, tmp_path: Path) -> None:
     program = ("-c", SIGNALLED.format(number=number, where=where, variable=VARIABLE))
