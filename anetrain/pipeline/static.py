@@ -125,7 +125,7 @@ class StaticPipeline(Pipeline):
     def _advance(self, baking: BackgroundBaking) -> None:
         if not self.can_stage():
             self._check_left(self.budget().compiles)
-        with self.account.part("restaging"):
+        with self.account.part("compiling"):  # what is waited for
             baking.advance()
         self.compiles += baking.compiles - self._counted[0]
         self.cache_loads += baking.cache_loads - self._counted[1]
