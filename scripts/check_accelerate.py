@@ -147,6 +147,22 @@ def adamw() -> list[Array]:
     return [weight, mean, square]
 
 
+def decode() -> list[Array]:
+    """Four tokens through a layer."""
+    sizes = cpu.DecodeSizes(dim=40, hidden=70, heads=4, kv_heads=2, head_dim=10, capacity=4, norm_eps=1e-5)
+    random = np.random.default_rng(3)
+    matrices = [cpu.to_half(random.normal(0, 0.2, (n, k)).astype(np.float32)) for n, k in ((80, 40), (140, 40))]
+    out, down = (cpu.to_half(random.normal(0, 0.2, (40, k)).astype(np.float32)) for k in (40, 70))
+    gain, head_gain = (random.uniform(0.2, 3.0, size).astype(np.float32) for size in (40, 10))
+    keys, values = zeros(2, 10, 4), zeros(2, 4, 10)
+    layer = cpu.DecodeLayer(gain, matrices[0], out, gain, matrices[1], down, keys, values, head_gain, head_gain)
+    run = cpu.Decode(sizes, [layer], *(np.ascontiguousarray(table.T) for table in cpu.rope_tables(4, 10, 100.0)))
+    tokens = random.normal(size=(4, 40)).astype(np.float32)
+    for position, token in enumerate(tokens):
+        run(token, position)
+    return [tokens, keys, values]
+
+
 def conversions(order: npt.NDArray[np.int32]) -> list[Array]:
     halves = cpu.to_half(X)
     return [halves, cpu.to_half(X.T), cpu.to_float(halves), cpu.to_float(halves, row_order=order)]
@@ -155,6 +171,7 @@ def conversions(order: npt.NDArray[np.int32]) -> list[Array]:
 # What each gives, and how far the two builds may differ; 0: not at all, since both run the same code.
 CASES: dict[str, tuple[Callable[[], Sequence[Array]], float]] = {
     "adamw": (adamw, 0.0),
+    "Decode": (decode, 5e-6),
     "add": (lambda: [cpu.add(X, DY), cpu.add(X, DY, -0.3)], 2e-7),
     "cross_entropy": (cross_entropy, 0.0),
     "embedding": (lambda: [cpu.embedding(X, token_ids(C))], 0.0),
@@ -181,6 +198,8 @@ CASES: dict[str, tuple[Callable[[], Sequence[Array]], float]] = {
 # These compute nothing in C.
 OTHERS = {
     "AdamWTensor",
+    "DecodeLayer",
+    "DecodeSizes",
     "GeluMode",
     "HalfMoves",
     "Pairing",
@@ -191,7 +210,7 @@ OTHERS = {
     "interleaved_order",
     "rope_tables",
 }
-OTHERS |= {"set_threads", "threads"}
+OTHERS |= {"set_threads", "threads", "zeros_by_name"}
 
 
 def write_results(path: Path) -> None:
