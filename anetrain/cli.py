@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from io import TextIOWrapper
 from typing import NamedTuple
 
@@ -35,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print("usage: anetrain COMMAND [-h] ...\n")
         print("\n".join(f"  {name:8} {command.what}" for name, command in COMMANDS.items()))
+        print("\nanetrain --version says which one this is. Example: anetrain train configs/laptop.yaml")
+        return 0
+    if name == "--version":
+        print(f"anetrain {metadata.version('anetrain')}")
         return 0
     if name not in COMMANDS:
         print(f"anetrain: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)

@@ -75,7 +75,7 @@ def _train(options: argparse.Namespace, restarts: Restarts, signals: Signals) ->
     with ExitStack() as stack:
         try:
             run = Run(options, stack, restarts, signals)
-        except (ValueError, TypeError, OSError, CheckpointError, ANEError) as error:
+        except (ValueError, TypeError, OSError, MemoryError, CheckpointError, ANEError) as error:
             return _not_begun(error, options, restarts)
         except KeyboardInterrupt:
             print("anetrain train: stopped before the first update", file=sys.stderr)
@@ -450,13 +450,13 @@ def _target(steps: int | None, first: int, updates: int) -> int:
     """The number of the update to stop after."""
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps is {steps}; expected at least 1")
+    if first > updates:
+        raise ConfigError(f"train.updates is {updates}, and the checkpoint is of update {first}")
     if steps is not None and first + steps > updates:
         raise ConfigError(
             f"--steps {steps}: the run has {updates - first} of {updates} updates left; for more, "
             f"--set train.updates={first + steps}"
         )
-    if first > updates:
-        raise ConfigError(f"train.updates is {updates}, and the checkpoint is of update {first}")
     return updates if steps is None else first + steps
 
 

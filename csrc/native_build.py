@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -104,6 +105,9 @@ class Compiler:
         self.flags += self.extra_flags
 
     def compile_all(self, sources: Iterable[Path]) -> list[Path]:
+        for name in (self.cc, self.cxx):
+            if shutil.which(name) is None:
+                raise SystemExit(f"no compiler {name!r}: anetrain is built from C and C++ (docs/troubleshooting.md)")
         embed_profiles(self.generated)
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
             return list(pool.map(self.compile, sources))

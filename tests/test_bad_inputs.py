@@ -329,7 +329,7 @@ def settings() -> list[Any]:
             ("data prepare a.txt --tokenizer {} --out tokens",), "builtin", none, "exists", named="tokens/train.bin"
         ),
         *damaged(("data prepare a.txt --tokenizer builtin --out {}",), "a.txt", none, "", named="a.txt"),
-        *damaged(("data prepare a.txt --tokenizer builtin --out new --split {}",), "1", none, "1", named="fraction"),
+        *damaged(("data prepare a.txt --tokenizer builtin --out new --split {}",), "1", none, "1", named="--split"),
         *damaged(
             ("data prepare a.txt --tokenizer builtin --out new --workers {}",), "0", none, "", named="workers is 0"
         ),

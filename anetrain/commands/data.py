@@ -83,6 +83,8 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
 def _prepare(options: argparse.Namespace) -> None:
     if options.validation and options.split is not None:
         raise DataError("--validation and --split: files for validation are given, or a share of the inputs, not both")
+    if options.split is not None and not 0.0 <= options.split < 1.0:
+        raise DataError(f"--split is {options.split:g}; expected 0 or more, and less than 1")
     split = 0.0 if options.validation else 0.01 if options.split is None else options.split
     reading = Reading(options.field, options.document_separator)
     tokenizer = None if options.tokenizer == "builtin" else options.tokenizer and Path(options.tokenizer)

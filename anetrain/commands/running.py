@@ -24,6 +24,9 @@ def run(name: str, work: Callable[[argparse.Namespace], object], options: argpar
     except BrokenPipeError:  # who reads the output has seen enough; there is nowhere to write the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except FileExistsError as error:
+        print(f"anetrain {name}: {sentence(error)} (--force)", file=sys.stderr)
+        return REFUSED
     except (ValueError, OSError, CheckpointError) as error:
         print(f"anetrain {name}: {sentence(error)}", file=sys.stderr)
         return REFUSED
