@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import anetrain
+import anetrain.device
 from tests import ane_abi
 from tests.ane_abi import ROOT, Library
 from tests.support import need
@@ -63,3 +65,10 @@ def library(backend: tuple[Path, int]) -> Iterator[Library]:
 @pytest.fixture
 def device(library: Library) -> ane_abi.Device:
     return library.open()
+
+
+@pytest.fixture
+def without_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For commands, which open devices themselves: a test process compiles more than an engine would let it."""
+    opened = functools.partial(anetrain.device.open, live_budget=2**32 - 1, compile_budget=2**32 - 1)
+    monkeypatch.setattr(anetrain.device, "open", opened)

@@ -130,14 +130,14 @@ def test_what_comes_again_is_forgotten(tmp_path: Path) -> None:
         journal(events.Validation(10 + number, 2.0, 64, 0.5, False))
     journal.close()
     lines = path.read_text().splitlines(keepends=True)
-    for known, left in ((9, 6), (3, 6), (2, 4), (1, 2), (0, 0)):
+    for known, validated, left in ((9, 99, 6), (3, 13, 6), (3, 12, 5), (2, 12, 4), (2, 11, 3), (1, 11, 2), (0, 99, 0)):
         path.write_text("".join(lines) + '{"time": 1.0, "kind": "val')
-        events.forget_after(path, known)
-        assert path.read_text() == "".join(lines[:left]), known
+        events.forget_after(path, known, validated)
+        assert path.read_text() == "".join(lines[:left]), (known, validated)
     path.write_text('{"type": "step", "step": 4, "loss": 1.0}\n{"type": "batch", "batch": 9}\n')
-    events.forget_after(path, 4)
+    events.forget_after(path, 4, 0)
     assert len(path.read_text().splitlines()) == 2
-    events.forget_after(path, 3)
+    events.forget_after(path, 3, 0)
     assert path.read_text() == ""
 
 

@@ -46,6 +46,11 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.fixture(autouse=True)
+def _budgets(without_budgets: None) -> None:
+    """All tests of a process count together."""
+
+
 def run(capsys: Captured, model: object, *arguments: object, prompt: str = PROMPT) -> tuple[str, str]:
     """What went to stdout and to stderr."""
     capsys.readouterr()

@@ -41,7 +41,8 @@ def test_programs_are_what_the_device_compiles(name: str, layout: Layout, granul
     plan = lower(derived, layout, granularity)
     report = plan_report(plan)
     assert [program["label"] for program in report["programs"]] == [spec.label for spec in plan.programs]
-    with CompiledPlan(emulator(), plan, random_parameters(derived.graph)) as compiled:
+    weights = {name: array.astype(np.float32) for name, array in random_parameters(derived.graph).items()}
+    with CompiledPlan(emulator(), plan, weights) as compiled:
         for index, known in enumerate(report["programs"]):
             program = compiled.programs[index]
             for side, ports in (("input", program.inputs), ("output", program.outputs)):
