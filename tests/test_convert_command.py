@@ -294,6 +294,13 @@ def test_a_tokenizer_goes_along(tmp_path: Path, capsys: Captured) -> None:
     assert "not carried over" not in capsys.readouterr().out
 
 
+def test_the_builtin_tokenizer_goes_along(tmp_path: Path) -> None:
+    run, pieces = run_folder(tmp_path / "run"), builtin_tokenizer().bin_pieces()
+    for target, written in (("hf", "hf/tokenizer.bin"), ("c.bin", "tokenizer.bin")):
+        assert convert(run, tmp_path / target, "--tokenizer", "builtin") == 0
+        assert (tmp_path / written).read_bytes() == scored.to_bin(pieces)
+
+
 def test_tokenizers_that_do_not_fit(tmp_path: Path, capsys: Captured) -> None:
     pieces = builtin_tokenizer().bin_pieces()
     scored.write(tmp_path / "more.bin", [*pieces, (b"zzzz", -9e9)])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from anetrain.commands.running import run
+from anetrain.config import BUILTIN
+from anetrain.data.tokenizers import builtin_tokenizer, scored
 from anetrain.formats import hf
 from anetrain.formats.conversion import Conversion, guess
 from anetrain.formats.safetensors_file import WIDTHS
@@ -47,12 +51,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=list(WIDTHS), default="fp32", help="for Hugging Face (fp32)")
     parser.add_argument("--shard-size", metavar="SIZE", help="for Hugging Face: largest file, such as 500MB (5GB)")
     parser.add_argument("--seq", type=int, metavar="N", help="a shorter longest sequence than that of SRC")
-    parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="goes along; by default one that is in SRC")
+    parser.add_argument("--tokenizer", metavar="PATH", help="goes along: builtin, or a path; by default one in SRC")
     parser.add_argument("--force", action="store_true", help="overwrite a model that is at DST")
     return parser
 
 
 def _convert(options: argparse.Namespace) -> None:
+    with _tokenizer(options.tokenizer) as tokenizer:
+        _convert_with(options, tokenizer)
+
+
+@contextmanager
+def _tokenizer(named: str | None) -> Iterator[Path | None]:
+    """The builtin one is no file: it becomes one for as long as it is needed."""
+    if named != BUILTIN:
+        yield None if named is None else Path(named)
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.bin"
+        scored.write(path, builtin_tokenizer().bin_pieces())
+        yield path
+
+
+def _convert_with(options: argparse.Namespace, tokenizer: Path | None) -> None:
     format, how = _format(options)
     plan = Conversion.of(
         options.source,
@@ -61,7 +82,7 @@ def _convert(options: argparse.Namespace) -> None:
         dtype=options.dtype,
         shard_bytes=_bytes(options.shard_size, format),
         seq=options.seq,
-        tokenizer=options.tokenizer,
+        tokenizer=tokenizer,
     )
     loaded = plan.loaded
     print(f"read: {options.source}: {loaded.format}, {plan.parameters:,} parameters, {loaded.dtype}")
