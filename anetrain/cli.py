@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from io import TextIOWrapper
 from typing import NamedTuple
 
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nanetrain --version says which one this is. Example: anetrain train configs/laptop.yaml")
         return 0
     if name == "--version":
-        print(f"anetrain {metadata.version('anetrain')}")
+        print(f"anetrain {importlib.import_module('anetrain.device').version()}")
         return 0
     if name not in COMMANDS:
         print(f"anetrain: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)

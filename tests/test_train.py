@@ -227,6 +227,8 @@ def test_a_finished_run_is_extended(config: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "changed since then: train.updates was 6, is 8" in said
     assert "changed since then: optim.lr was 0.01, is 0.001" in said
+    assert main([str(config), "--resume", str(folder), "--steps", "1", "--set", "train.updates=7"]) == 2
+    assert "train.updates is 7, and the checkpoint is of update 8" in capsys.readouterr().err
 
 
 def test_resume_into_another_folder(config: Path) -> None:
