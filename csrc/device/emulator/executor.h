@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "huge_pages.h"
 #include "ir.h"
 #include "profile.h"
 
@@ -17,7 +18,7 @@ namespace ane {
 struct Image {
   static constexpr size_t kBlock = 16384;  // elements
 
-  std::vector<float> values;         // element i of the surface, widened from fp16
+  LargeFloats values;                // element i of the surface, widened from fp16
   std::vector<bool> block_is_ready;  // by block
 };
 

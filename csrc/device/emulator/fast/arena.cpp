@@ -1,12 +1,12 @@
 #include "arena.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <mutex>
-#include <new>
 #include <numeric>
 #include <tuple>
 #include <utility>
+
+#include "../huge_pages.h"
 
 namespace ane::fast {
 
@@ -19,9 +19,6 @@ size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 struct FreeBlocks {
   std::mutex mutex;
   std::vector<std::pair<uint8_t *, size_t>> blocks;
-  ~FreeBlocks() {
-    for (auto &[base, bytes] : blocks) std::free(base);
-  }
 };
 
 // Never destroyed: a program may still run in another thread when the process exits.
@@ -74,10 +71,10 @@ ArenaBlock::ArenaBlock(size_t bytes) : bytes_(bytes) {
     }
   }
   if (base_ != nullptr && bytes_ >= bytes) return;
-  std::free(base_);
+  HugePageAllocator<uint8_t> memory;
+  if (base_ != nullptr) memory.deallocate(base_, bytes_);
   bytes_ = aligned(bytes);
-  base_ = static_cast<uint8_t *>(std::aligned_alloc(kAlignment, bytes_));
-  if (base_ == nullptr) throw std::bad_alloc();
+  base_ = memory.allocate(bytes_);
 }
 
 ArenaBlock::~ArenaBlock() {

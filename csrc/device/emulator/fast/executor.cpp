@@ -72,7 +72,7 @@ class FastExecutor : public Executor {
   std::string counters_json() const override;
 
  private:
-  uint8_t *source(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own) const;
+  uint8_t *source(const Buffer &buffer, const BoundSurface &surface, LargeFloats *own) const;
   uint8_t *image(const Buffer &buffer, const BoundSurface &surface, Image *own);
   uint8_t *target(const Buffer &buffer, const std::vector<BoundSurface> &inputs, const BoundSurface &surface);
   void run_region(const Stage &stage);
@@ -101,7 +101,7 @@ FastExecutor::FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOpt
 }
 
 // Where an input is read: the surface, or its values in fp32.
-uint8_t *FastExecutor::source(const Buffer &buffer, const BoundSurface &surface, std::vector<float> *own) const {
+uint8_t *FastExecutor::source(const Buffer &buffer, const BoundSurface &surface, LargeFloats *own) const {
   const DType type = input_types_[static_cast<size_t>(buffer.port)];
   if (is_computed_in_place(type)) return surface.base;
   own->resize(static_cast<size_t>(buffer.count));
