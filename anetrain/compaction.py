@@ -24,6 +24,7 @@ from anetrain.cpu._arrays import Floats
 from anetrain.device import Device
 from anetrain.model import Model
 from anetrain.pipeline import Loss, Pipeline, Stack
+from anetrain.pipeline.weights import WeightCopies
 from anetrain.tokens import Tokens, check_tokens, pieces
 
 Ids = npt.NDArray[np.int32]
@@ -197,8 +198,12 @@ class CompactPipeline:
         self.compaction.scatter(self.full_model, self.weights, self._full_weights)
         return self._full_weights
 
-    def stage(self) -> None:
-        self.training.stage()
+    @property
+    def copies(self) -> WeightCopies | None:
+        return self.training.copies
+
+    def stage(self, copied: bool = False) -> None:
+        self.training.stage(copied)
         self._full_is_staged = False
 
     def can_stage(self) -> bool:

@@ -15,7 +15,9 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,6 +25,8 @@ from anetrain import cpu
 from anetrain.cpu._arrays import Floats
 from anetrain.graph import Parameter
 
+# What is to be copied of the new weights; there while the update runs.
+Copies: TypeAlias = AbstractContextManager[Sequence[cpu.HalfCopies]]
 EMBEDDING = "embedding"  # the name of a model's table, tied to its classifier or not
 # Squares of the gradient are kept in fp32: past this norm one might be infinite there, and would stay so for good.
 LARGEST_NORM = float(np.sqrt(np.finfo(np.float32).max))
@@ -65,11 +69,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class StepResult:
-    """`norm`: of the averaged gradient, before it was clipped. Not `finite`: the step was refused."""
+    """`norm`: of the averaged gradient, before it was clipped. Not `finite`: the step was refused. `copied`: the copies
+    that were given were made."""
 
     norm: float
     clipped: bool
     finite: bool
+    copied: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,12 +125,21 @@ class Optimizer(ABC):
         self.settings = _settings(parameters, tuple(groups), weight_decay, decay_embedding)
         """By the name of the parameter."""
 
-    def step(self, lr: float, count: int, scale: float = 1.0) -> StepResult:
+    @property
+    def takes_copies(self) -> bool:
+        """Whether `step` makes copies of the new weights."""
+        return False
+
+    def step(self, lr: float, count: int, scale: float = 1.0, *, copies: Copies | None = None) -> StepResult:
         """One update from gradients that are sums over `count` micro-steps, times `scale`.
 
         They are divided by both, so that the last group of an epoch may be shorter than others. A norm that is not
         finite, or too large for the squares to be kept, changes nothing but the gradients, which are dropped.
+
+        `copies`, where it `takes_copies`, are entered for the update alone, and made in its pass over memory.
         """
+        if copies is not None and not self.takes_copies:
+            raise ValueError(f"{type(self).__name__} makes no copies of weights: see takes_copies")
         _check_not_negative("lr", lr)
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"count is {count!r}; expected how many micro-steps were accumulated, at least 1")
@@ -137,8 +152,13 @@ class Optimizer(ABC):
             self.clear_gradients()
             return StepResult(norm, clipped=False, finite=False)
         self.updates += 1
-        self._update(lr, used / norm / (count * scale) if clipped else 1.0 / (count * scale))
-        return StepResult(norm, clipped, finite=True)
+        factor = used / norm / (count * scale) if clipped else 1.0 / (count * scale)
+        if copies is None:
+            self._update(lr, factor)
+        else:
+            with copies as made:
+                self._update_and_copy(lr, factor, made)
+        return StepResult(norm, clipped, finite=True, copied=copies is not None)
 
     def clear_gradients(self) -> None:
         for gradient in self._gradients:
@@ -147,6 +167,10 @@ class Optimizer(ABC):
     @abstractmethod
     def _update(self, lr: float, factor: float) -> None:
         """Update number self.updates, from the gradients times `factor`; leaves zeros in them."""
+
+    def _update_and_copy(self, lr: float, factor: float, copies: Sequence[cpu.HalfCopies]) -> None:
+        """`_update`, for an optimizer that takes copies."""
+        raise NotImplementedError(f"{type(self).__name__} says that it takes copies, and does not")
 
     def state(self) -> OptimizerState:
         return OptimizerState(self._state_arrays(), {"updates": self.updates})
@@ -217,9 +241,17 @@ class AdamW(Optimizer):
             for name in parameters
         }
 
+    @property
+    def takes_copies(self) -> bool:
+        """Not where a class made of this one changes weights in its own way."""
+        return type(self)._update is AdamW._update and type(self).step is Optimizer.step
+
     def _update(self, lr: float, factor: float) -> None:
-        tensors = list(self._tensors.values())
-        cpu.adamw(tensors, self.updates, lr=lr, betas=self.betas, eps=self.eps, factor=factor, clear=True)
+        self._update_and_copy(lr, factor, ())
+
+    def _update_and_copy(self, lr: float, factor: float, copies: Sequence[cpu.HalfCopies]) -> None:
+        tensors, constants = list(self._tensors.values()), {"lr": lr, "eps": self.eps, "factor": factor}
+        cpu.adamw(tensors, self.updates, betas=self.betas, clear=True, copies=copies, **constants)
 
     def _state_arrays(self) -> dict[str, Floats]:
         means = {f"mean.{name}": tensor.mean for name, tensor in self._tensors.items()}

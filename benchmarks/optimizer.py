@@ -46,14 +46,15 @@ def update() -> Timed:
 
 
 def update_and_stage() -> Timed:
+    """As a Trainer does it."""
     model = stories110m()
     device = anetrain.device.open("emulator", "m4")
     pipeline = Pipeline(device, model, seed=1)
     optimizer = optimizer_of(pipeline.weights, pipeline.gradients)
 
     def call() -> None:
-        optimizer.step(1e-4, 1)
-        pipeline.stage()
+        optimizer.step(1e-4, 1, copies=pipeline.copies)
+        pipeline.stage(copied=True)
 
     return call
 

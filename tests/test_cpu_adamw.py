@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -83,6 +84,79 @@ def test_threads_do_not_matter() -> None:
         return [sums.view(np.float32), *(a for t in updated() for a in (t.weight, t.mean, t.square))]
 
     same_bits(results)
+
+
+class Copied:
+    """Weights, some of them large, whose copies go to two buffers: rows as they are and in pairs, transposed, twice."""
+
+    SHAPES: ClassVar[list[tuple[int, int]]] = [(300, 512), (5, 3), (160, 700), (64, 130), (0, 7)]
+
+    def __init__(self) -> None:
+        self.tensors = [
+            cpu.AdamWTensor(*(floats(*shape, seed=seed) for seed in range(3)), np.square(floats(*shape, seed=3)))
+            for shape in self.SHAPES
+        ]
+        self.targets = [cpu.HalfTarget(), cpu.HalfTarget()]
+        a, b, c, d, _ = (tensor.weight for tensor in self.tensors)
+        first: list[tuple[int, tuple[Any, int, int]]] = [
+            (0, (a[20:84:2], 5, 600)),
+            (0, (a[21:84:2], 5 + 32 * 600, 600)),
+            (0, (a[90:299], 40_000, 512)),
+            (1, (a[100:190].T, 0, 90)),
+            (1, (a[100:102], 60_000, 512)),
+        ]
+        other = [[(0, (b, 0, 5)), (1, (b[:0], 7, 5))], [(1, (c.T, 70_000, 160))], [(0, (d[:, 3:9], 150_000, 6))]]
+        self.blocks = [first, *other]
+        self.copies = [
+            cpu.HalfCopies(weight, [(self.targets[target], block) for target, block in blocks])
+            for weight, blocks in zip((a, b, c, d), self.blocks, strict=True)
+        ]
+        self.buffers = [np.full(200_000, 7.0, np.float16) for _ in self.targets]
+
+    def update(self, copies: Sequence[cpu.HalfCopies]) -> None:
+        with ExitStack() as bound:
+            for target, buffer in zip(self.targets, self.buffers, strict=True):
+                bound.enter_context(target.bound(buffer))
+            cpu.adamw(self.tensors, STEP, lr=LR, betas=BETAS, eps=EPS, factor=FACTOR, clear=True, copies=copies)
+
+    def results(self) -> list[Any]:
+        return [array for t in self.tensors for array in (t.weight, t.gradient, t.mean, t.square)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_copies_are_those_of_the_new_weights(threads: int) -> None:
+    cpu.set_threads(threads)
+    try:
+        found, plain = Copied(), Copied()
+        found.update(found.copies)
+        plain.update([])
+        assert all((buffer == 7.0).all() for buffer in plain.buffers)
+        for target, block in (item for blocks in plain.blocks for item in blocks):
+            cpu.HalfMoves([block])(plain.buffers[target])
+        for one, other in zip(found.results(), plain.results(), strict=True):
+            assert one.tobytes() == other.tobytes()
+        for one, other in zip(found.buffers, plain.buffers, strict=True):
+            assert one.tobytes() == other.tobytes()
+    finally:
+        cpu.set_threads(None)
+
+
+def test_copies_that_cannot_be_made() -> None:
+    case = Copied()
+    refused(lambda: cpu.adamw(case.tensors, 1, lr=0.1, copies=case.copies), "[300, 512]", "not bound")
+    weight = case.tensors[0].weight
+    before = weight.copy()
+    refused(lambda: case.update([cpu.HalfCopies(weight[:50], [])]), "[50, 512]", "in part")
+    refused(lambda: case.update([case.copies[0], case.copies[0]]), "two sets of copies")
+    refused(lambda: cpu.HalfCopies(weight.T, []), "contiguous")
+    refused(lambda: cpu.HalfCopies(weight, [(case.targets[0], (before[:3], 0, 512))]), "[3, 512]", "no part")
+    refused(lambda: case.targets[0].bound(np.zeros(10, np.float16)).__enter__(), "10 elements", "150384")
+    np.testing.assert_array_equal(weight, before)
+    with case.targets[1].bound(case.buffers[1]):
+        assert case.targets[1].is_bound
+    assert not case.targets[1].is_bound
+    case.update([cpu.HalfCopies(before, [(case.targets[0], (before, 0, 512))])])  # no tensor changes it
+    assert all((buffer == 7.0).all() for buffer in case.buffers)
 
 
 def test_mistakes() -> None:

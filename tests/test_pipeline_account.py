@@ -91,7 +91,7 @@ def test_what_is_slow_shows_in_its_part_alone(case: str, monkeypatch: pytest.Mon
     elif what in ("read", "write"):
         monkeypatch.setattr(device.Surface, what, clock.slow(getattr(device.Surface, what)))
     elif what == "stage":
-        monkeypatch.setattr("anetrain.pipeline.weights.Staging.stage", clock.slow(lambda self: None))
+        monkeypatch.setattr("anetrain.pipeline.weights.Staging.stage", clock.slow(lambda self, copied: None))
     elif hasattr(cpu, what):
         monkeypatch.setattr(cpu, what, clock.slow(getattr(cpu, what)))
     pipeline = model_of(account=account)

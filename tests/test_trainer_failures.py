@@ -270,7 +270,7 @@ def test_staging_that_fails_is_made_up_for(device: Device, monkeypatch: pytest.M
         each.step(batches(3, seed=2, spec=SMALL))
     stage = trainer.pipeline.stage
 
-    def fails() -> None:
+    def fails(copied: bool = False) -> None:
         monkeypatch.setattr(trainer.pipeline, "stage", stage)
         raise OSError("no room")
 

@@ -17,7 +17,16 @@ from __future__ import annotations
 
 from anetrain.cpu.activations import GeluMode, gelu, gelu_backward, silu, silu_backward
 from anetrain.cpu.adamw import AdamWTensor, adamw, sum_of_squares
-from anetrain.cpu.conversion import HalfMoves, fp16_version, half_split_order, interleaved_order, to_float, to_half
+from anetrain.cpu.conversion import (
+    HalfCopies,
+    HalfMoves,
+    HalfTarget,
+    fp16_version,
+    half_split_order,
+    interleaved_order,
+    to_float,
+    to_half,
+)
 from anetrain.cpu.decode import Decode, DecodeLayer, DecodeSizes
 from anetrain.cpu.embedding import embedding, embedding_scatter
 from anetrain.cpu.loss import cross_entropy
@@ -34,7 +43,9 @@ __all__ = [
     "DecodeLayer",
     "DecodeSizes",
     "GeluMode",
+    "HalfCopies",
     "HalfMoves",
+    "HalfTarget",
     "Pairing",
     "adamw",
     "add",

@@ -11,6 +11,7 @@ import numpy as np
 
 from anetrain._cpu import ffi, lib
 from anetrain.cpu._arrays import Floats, checked, output, pointer, shaped
+from anetrain.cpu.conversion import HalfCopies
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +47,12 @@ def adamw(
     eps: float = 1e-8,
     factor: float = 1.0,
     clear: bool = False,
+    copies: Sequence[HalfCopies] = (),
 ) -> None:
     """Update number `step` (1, 2, ...) of all tensors, from their gradients times `factor`, in one pass over memory.
 
     Weight decay is decoupled: weights shrink by lr * lr_factor * decay of themselves. `clear` leaves zeros in the
-    gradients.
+    gradients. `copies`: what is copied of new weights in the same pass, but for arrays that no tensor has.
     """
     if step < 1:
         raise ValueError(f"step is {step}; expected 1 for the first update, or more")
@@ -59,7 +61,11 @@ def adamw(
     if not (math.isfinite(lr) and math.isfinite(factor)) or not 0.0 < eps < math.inf:
         raise ValueError(f"lr is {lr}, factor {factor}, eps {eps}; expected finite numbers, and eps above 0")
     described = ffi.new("AnecpuAdamWTensor[]", len(tensors))
-    for tensor, target in zip(tensors, described, strict=True):
+    copies_of = _copies_by_tensor(tensors, copies)
+    for index, (tensor, target) in enumerate(zip(tensors, described, strict=True)):
+        if index in copies_of:
+            made = copies_of[index]
+            target.stretches, target.stretch_count, target.copies = made.stretches, len(made.stretches), made.copies
         target.weight, target.gradient = pointer(tensor.weight), pointer(tensor.gradient)
         target.mean, target.square = pointer(tensor.mean), pointer(tensor.square)
         target.count, target.lr_factor, target.decay = tensor.weight.size, tensor.lr_factor, tensor.decay
@@ -68,6 +74,27 @@ def adamw(
         "AnecpuAdamWStep *", (lr, beta1, beta2, eps, 1.0 - beta1**step, 1.0 - beta2**step, factor, clear)
     )
     lib.anecpu_adamw(described, len(tensors), constants)
+
+
+def _copies_by_tensor(tensors: Sequence[AdamWTensor], copies: Sequence[HalfCopies]) -> dict[int, HalfCopies]:
+    """By the position of the tensor."""
+    if not copies:
+        return {}
+    places = {(tensor.weight.ctypes.data, tensor.weight.size): index for index, tensor in enumerate(tensors)}
+    found = {}
+    for each in copies:
+        values = each.values
+        index = places.get((values.ctypes.data, values.size))
+        if index is None:
+            if any(np.may_share_memory(values, tensor.weight) for tensor in tensors):
+                raise ValueError(f"an array {list(values.shape)} to be copied is a weight in part")
+            continue
+        if index in found:
+            raise ValueError(f"two sets of copies of one weight {list(values.shape)}; make one of them")
+        if not all(target.is_bound for target in each.targets):
+            raise ValueError(f"a buffer for copies of a weight {list(values.shape)} is not bound")
+        found[index] = each
+    return found
 
 
 def sum_of_squares(arrays: Sequence[Floats]) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,11 @@ from anetrain.cpu._arrays import (
     output,
     pointer,
 )
+
+# Values [R, T] of any strides, the place of the first element, the distance between rows there; both in elements.
+HalfBlock: TypeAlias = tuple[Floats, int, int]
+PIECE = 1 << 15  # elements of a block that are converted at a time
+LINES = 64  # of the memory that is read, in a piece that is transposed: they fill cache lines where they go
 
 
 def to_half(values: Floats, out: Halves | None = None, *, row_order: Ids | None = None) -> Halves:
@@ -106,43 +112,129 @@ class HalfMoves:
     """Blocks of float32 arrays that go, as float16, to places of one buffer: described once, moved often, in pieces
     that all threads share.
 
-    `blocks`: (values [R, T] of any strides, the place of the first element, the distance between rows there), places
-    in elements. The arrays are read when they are moved.
+    The arrays of `blocks` are read when they are moved.
     """
 
-    PIECE = 1 << 15  # elements
-    LINES = 64  # of the memory that is read, in a piece that is transposed: they fill cache lines where they go
-
-    def __init__(self, blocks: Sequence[tuple[Floats, int, int]]) -> None:
+    def __init__(self, blocks: Sequence[HalfBlock]) -> None:
         self._sources = [values for values, _, _ in blocks]  # kept alive
-        pieces = []
-        self._end = 0
-        for values, begin, row_stride in blocks:
-            checked("values", values, np.float32)
-            rows, columns = values.shape
-            if begin < 0 or (row_stride < columns and rows > 1):
-                raise ValueError(f"a block {rows} x {columns} at {begin} with rows {row_stride} apart overlaps itself")
-            self._end = max(self._end, begin + (rows - 1) * row_stride + columns if values.size else 0)
-            if rows > 1 and element_strides(values)[0] == 1:  # transposed: cut between the lines of the source
-                for column in range(0, columns, self.LINES):
-                    pieces.append((values[:, column : column + self.LINES], begin + column, row_stride))
-                continue
-            step = max(1, self.PIECE // max(columns, 1))
-            for row in range(0, rows, step):
-                pieces.append((values[row : row + step], begin + row * row_stride, row_stride))
+        self._end = max([_end_of(block) for block in blocks], default=0)
+        pieces = [piece for block in blocks for piece in _pieces(*block)]
         self._moves = ffi.new("AnecpuHalfMove[]", len(pieces))
-        for move, (values, begin, row_stride) in zip(self._moves, pieces, strict=True):
-            move.source = pointer(values)
-            move.source_row_stride, move.source_column_stride = element_strides(values)
-            move.target_begin, move.target_row_stride = begin, row_stride
-            move.rows, move.columns = values.shape
+        for move, piece in zip(self._moves, pieces, strict=True):
+            _describe(move, *piece)
 
     def __call__(self, target: Halves) -> None:
         """Into a contiguous buffer."""
-        checked("target", target, np.float16)
-        if not target.flags.c_contiguous or not target.flags.writeable or target.size < self._end:
-            raise ValueError(f"target has {target.size} elements, expected a contiguous buffer of at least {self._end}")
+        _check_target(target, self._end)
         lib.anecpu_halves_from_floats_many(self._moves, len(self._moves), pointer(target))
+
+
+class HalfTarget:
+    """A buffer that is there at times: `with target.bound(buffer):` copies into it can be made."""
+
+    def __init__(self) -> None:
+        self.cell = ffi.new("uint16_t *[1]")
+        self.end = 0  # what is copied reaches to here
+
+    @contextmanager
+    def bound(self, buffer: Halves) -> Iterator[None]:
+        _check_target(buffer, self.end)
+        self.cell[0] = pointer(buffer)
+        try:
+            yield
+        finally:
+            self.cell[0] = ffi.NULL
+
+    @property
+    def is_bound(self) -> bool:
+        return bool(self.cell[0])
+
+
+class HalfCopies:
+    """Blocks of one contiguous array that go to places of buffers, as in HalfMoves, in the pass that changes the array:
+    `adamw` makes them of each stretch as soon as that is updated.
+
+    Stretches are cut where no block's piece reads on both sides.
+    """
+
+    def __init__(self, values: Floats, blocks: Sequence[tuple[HalfTarget, HalfBlock]]) -> None:
+        checked("values", values, np.float32)
+        if not values.flags.c_contiguous:
+            raise ValueError(f"values has strides {values.strides} bytes; it must be contiguous")
+        self.values, self.targets = values, list(dict.fromkeys(target for target, _ in blocks))
+        pieces: list[tuple[int, int, HalfTarget, HalfBlock]] = []  # the elements that each reads, from and to
+        for target, block in blocks:
+            target.end = max(target.end, _end_of(block))
+            for piece in _pieces(*block):
+                if piece[0].size:
+                    pieces.append((*self._read_by(piece[0]), target, piece))
+        pieces.sort(key=lambda piece: piece[0])
+        self.copies = ffi.new("AnecpuHalfCopy[]", len(pieces))
+        for copy, (_, _, target, piece) in zip(self.copies, pieces, strict=True):
+            _describe(copy.move, *piece)
+            copy.target = target.cell
+        ends = self._stretches([(begin, end) for begin, end, _, _ in pieces])
+        self.stretches = ffi.new("AnecpuCopiedStretch[]", ends)
+
+    def _read_by(self, block: Floats) -> tuple[int, int]:
+        begin = (block.ctypes.data - self.values.ctypes.data) // self.values.itemsize
+        end = begin + 1 + sum((n - 1) * s for n, s in zip(block.shape, element_strides(block), strict=True))
+        if not 0 <= begin < end <= self.values.size:
+            raise ValueError(f"a block {list(block.shape)} is no part of the values {list(self.values.shape)}")
+        return begin, end
+
+    def _stretches(self, read: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """(end, end of the copies): what pieces read, where they overlap all of it, and what is between."""
+        found: list[tuple[int, int]] = []
+
+        def pass_over(begin: int, end: int, copies: int) -> None:
+            found.extend((min(first + PIECE, end), copies) for first in range(begin, end, PIECE))
+
+        done, position = 0, 0
+        while position < len(read):
+            first, (begin, end) = position, read[position]
+            while position < len(read) and (position == first or read[position][0] < end):
+                end = max(end, read[position][1])
+                position += 1
+            pass_over(done, begin, first)
+            found.append((end, position))
+            done = end
+        pass_over(done, self.values.size, len(read))
+        return found
+
+
+def _end_of(block: HalfBlock) -> int:
+    """Behind the last element in the buffer."""
+    values, begin, row_stride = block
+    checked("values", values, np.float32)
+    rows, columns = values.shape
+    if begin < 0 or (row_stride < columns and rows > 1):
+        raise ValueError(f"a block {rows} x {columns} at {begin} with rows {row_stride} apart overlaps itself")
+    return begin + (rows - 1) * row_stride + columns if values.size else 0
+
+
+def _pieces(values: Floats, begin: int, row_stride: int) -> Iterator[HalfBlock]:
+    rows, columns = values.shape
+    if rows > 1 and element_strides(values)[0] == 1:  # transposed: cut between the lines of the source
+        for column in range(0, columns, LINES):
+            yield values[:, column : column + LINES], begin + column, row_stride
+        return
+    step = max(1, PIECE // max(columns, 1))
+    for row in range(0, rows, step):
+        yield values[row : row + step], begin + row * row_stride, row_stride
+
+
+def _describe(move: Any, values: Floats, begin: int, row_stride: int) -> None:
+    move.source = pointer(values)
+    move.source_row_stride, move.source_column_stride = element_strides(values)
+    move.target_begin, move.target_row_stride = begin, row_stride
+    move.rows, move.columns = values.shape
+
+
+def _check_target(target: Halves, end: int) -> None:
+    checked("target", target, np.float16)
+    if not target.flags.c_contiguous or not target.flags.writeable or target.size < end:
+        raise ValueError(f"target has {target.size} elements, expected a contiguous buffer of at least {end}")
 
 
 def fp16_version() -> str:

@@ -47,6 +47,7 @@ from anetrain.pipeline.layer import Traffic
 from anetrain.pipeline.programs import CompiledPlan
 from anetrain.pipeline.same import signature
 from anetrain.pipeline.stack import Part, Stack
+from anetrain.pipeline.weights import WeightCopies
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +120,8 @@ class Pipeline:
         self.compiles = self.cache_loads = 0
         self._compiled: list[CompiledPlan] = []
         self._is_staged = False
+        self._copies: WeightCopies | None = None
+        self._made: WeightCopies | None = None  # what was entered since the last staging
         try:
             self._parts = self._build(chosen(extras), precision)
             self.stack = Stack(self._parts, self.lane)
@@ -155,11 +158,27 @@ class Pipeline:
         count = int(np.count_nonzero(self._targets >= 0))
         return Loss(mean * count, count)
 
-    def stage(self) -> None:
-        """The weights, as they are now, to the device. Should it fail, nothing runs until it was repeated."""
+    def stage(self, copied: bool = False) -> None:
+        """The weights, as they are now, to the device. Should it fail, nothing runs until it was repeated.
+
+        `copied`: nothing has changed since an update under `copies`, so only what these leave is staged.
+        """
+        copies, self._made = self._made, None
+        if copied and (copies is None or not copies.made):
+            raise PlanError("no update under copies was completed since the last stage(): stage all weights")
         self._is_staged = False
-        self._stage()
+        self._stage(copied)
         self._is_staged = True
+
+    @property
+    def copies(self) -> WeightCopies | None:
+        """For an optimizer that takes them: `optimizer.step(lr, count, copies=pipeline.copies)` stages weights as it
+        updates them, and `pipeline.stage(copied=True)` the rest. If the update fails, or other weights change,
+        `pipeline.stage()` stages all. None where weights are baked into programs."""
+        if self._copies is None:
+            stagings = [layer.staging for layer in self.stack.layers]
+            self._copies = WeightCopies(stagings, self._unstage)
+        return self._copies
 
     def can_stage(self) -> bool:
         """Whether `stage` is within what this process may still compile."""
@@ -201,8 +220,14 @@ class Pipeline:
 
     # ------------------------------------------------------------ inside
 
-    def _stage(self) -> None:
-        self.stack.stage()
+    def _stage(self, copied: bool = False) -> None:
+        self.stack.stage(copied)
+
+    def _unstage(self) -> None:
+        self._made = self._copies if self._is_staged else None  # weights that do not change are there
+        self._is_staged = False
+        for layer in self.stack.layers:
+            layer.unstage()
 
     def _forward(self, ids: npt.ArrayLike, targets: npt.ArrayLike, scale: float) -> float:
         if not self._is_staged:

@@ -133,7 +133,7 @@ class Layer:
         self._share_logits(steps)
         self.surfaces = {surface: self._place(surface) for surface in compiled.item_bytes}
         used = [place for place in plan.weights if place.region and place.region.surface in self.surfaces]
-        self._staging = Staging(used, self.surfaces, self._values.__getitem__)
+        self.staging = Staging(used, self.surfaces, self._values.__getitem__)
         self._requests: dict[int, Request] = {}
         self._forward = stretches("forward", self._bound(plan.forward))
         self._backward = stretches("backward", self._bound(plan.backward) if self.trains else [])
@@ -146,12 +146,16 @@ class Layer:
 
     # ------------------------------------------------------------ the step
 
-    def stage(self) -> None:
-        """The weights, as they are now, to the device."""
+    def stage(self, copied: bool = False) -> None:
+        """The weights, as they are now, to the device. `copied`: those that an update has copied are there."""
         with self._account.part("restaging"):
-            self._staging.stage()
-        self.traffic.staged_bytes += self._staging.bytes
+            self.staging.stage(copied)
+        self.traffic.staged_bytes += self.staging.bytes
         self._is_staged = True
+
+    def unstage(self) -> None:
+        """Nothing runs until the weights were staged again."""
+        self._is_staged = False
 
     def changed(self) -> Changes:
         """The programs into which other weights are baked than there are now."""

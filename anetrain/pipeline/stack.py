@@ -59,9 +59,9 @@ class Stack:
     def outputs(self) -> dict[str, Array]:
         return self.layers[-1].outputs
 
-    def stage(self) -> None:
+    def stage(self, copied: bool = False) -> None:
         for layer in self.layers:
-            layer.stage()
+            layer.stage(copied)
 
     def forward(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Every input goes to the layers that have one of its name, "x" to the first alone."""

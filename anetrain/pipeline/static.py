@@ -108,6 +108,10 @@ class StaticPipeline(Pipeline):
             return False
         return budget.compiles <= budget.compiles_left or _count(self._changes()) <= budget.compiles_left
 
+    @property
+    def copies(self) -> None:
+        return None
+
     def unload(self) -> None:
         if self.baking:
             self.baking.close()
@@ -115,12 +119,12 @@ class StaticPipeline(Pipeline):
 
     # ------------------------------------------------------------ inside
 
-    def _stage(self) -> None:
+    def _stage(self, copied: bool = False) -> None:
         if self.baking:
             self._advance(self.baking)
         else:
             self._bake()
-        super()._stage()
+        super()._stage(copied)
 
     def _advance(self, baking: BackgroundBaking) -> None:
         if not self.can_stage():

@@ -28,6 +28,7 @@ from anetrain.errors import ANEError, DeviceUnavailable, EvalError
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.optim import AdamW, Group, Optimizer, OptimizerState
+from anetrain.optim import StepResult as OptimizerStep
 from anetrain.pipeline import NonFiniteError, Pipeline, make_pipeline
 from anetrain.scaler import FIRST, LossScaler
 from anetrain.schedule import Kind, Schedule
@@ -173,10 +174,10 @@ class Trainer:
             self._stage()
             loss, replays = self._replayed(partial(self._accumulate, group, tokens))
             result = replace(result, loss=loss, replays=replays)
-            norm, clipped = self._update(group, result.lr, tokens)
-            result = replace(result, applied=True, update=self.updates, norm=norm, clipped=clipped)
+            stepped = self._update(group, result.lr, tokens)
+            result = replace(result, applied=True, update=self.updates, norm=stepped.norm, clipped=stepped.clipped)
             if self.pipeline.can_stage():
-                self._stage()
+                self._stage(stepped.copied)
         except NonFiniteError as error:
             result = replace(result, reason=self._drop(group, error))
         except FloatingPointError as error:
@@ -209,28 +210,38 @@ class Trainer:
             self._emit(events.Step(number, mean, batch.tokens, spent.seconds, spent.parts))
         return total / tokens
 
-    def _update(self, group: list[MicroBatch], lr: float, tokens: int) -> tuple[float, bool]:
+    def _update(self, group: list[MicroBatch], lr: float, tokens: int) -> OptimizerStep:
         with self._account.part("saving"):
             self.before_update()
         with self._account.part("update"):
             largest = self.pipeline.largest_output
             self._is_staged = False
-            stepped = self.optimizer.step(lr, count=tokens)
+            stepped = self._stepped(lr, tokens)
             if not stepped.finite:
                 self._is_staged = True
                 raise NonFiniteError("update", [f"the norm of the gradients ({stepped.norm:g})"])
             self.scaler.good(largest)
             self.tokens += tokens
             self.micro_steps += len(group)
-        return stepped.norm, stepped.clipped
+        return stepped
 
-    def _stage(self) -> None:
-        """Unless the device has these weights already. Programs that have weights baked in are compiled anew."""
+    def _stepped(self, lr: float, tokens: int) -> OptimizerStep:
+        copies = self.pipeline.copies if self.optimizer.takes_copies else None
+        if copies is None:
+            return self.optimizer.step(lr, count=tokens)
+        return self.optimizer.step(lr, count=tokens, copies=copies)
+
+    def _stage(self, copied: bool = False) -> None:
+        """Unless the device has these weights already. Programs that have weights baked in are compiled anew. `copied`:
+        the update has made copies on its way."""
         if self._is_staged:
             return
         compiles, before = self.pipeline.compiles, self._account.so_far()
         with self._account.part("restaging"):
-            self.pipeline.stage()
+            if copied:
+                self.pipeline.stage(copied=True)
+            else:
+                self.pipeline.stage()
         self._is_staged = True
         count = self.pipeline.compiles - compiles
         seconds = self._account.so_far().since(before).parts.get("compiling", 0.0)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cffi import FFI
 
-HEADERS = sorted((Path(__file__).resolve().parents[1] / "cpu").glob("*.h"))
+FIRST = "fp16.h"  # others use its types
+HEADERS = sorted((Path(__file__).resolve().parents[1] / "cpu").glob("*.h"), key=lambda h: (h.name != FIRST, h.name))
 OPEN = '#ifdef __cplusplus\nextern "C" {\n#endif\n'
 CLOSE = "#ifdef __cplusplus\n}\n#endif\n"
 

@@ -5,17 +5,34 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "fp16.h"
+
 #pragma GCC visibility push(default)
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+/* Halves that are made of a weight as soon as it is updated. `*target` is looked up when they are made. */
+typedef struct {
+  AnecpuHalfMove move;
+  uint16_t *const *target;
+} AnecpuHalfCopy;
+
+/* A stretch of a weight that one thread updates, and then copies while it is in the cache: up to the element `end`, with
+ * the copies up to `copies_end`, which read nothing outside of it. Both begin where those of the stretch before end. */
+typedef struct {
+  size_t end, copies_end;
+} AnecpuCopiedStretch;
+
 /* A parameter of `count` elements. `mean` and `square`: the running means of its gradient and of the gradient's square.
- * `lr_factor` and `decay` are those of its group. */
+ * `lr_factor` and `decay` are those of its group. Without `stretches` nothing is copied; else they end at `count`. */
 typedef struct {
   float *weight, *gradient, *mean, *square;
   size_t count;
   double lr_factor, decay;
+  const AnecpuCopiedStretch *stretches;
+  size_t stretch_count;
+  const AnecpuHalfCopy *copies;
 } AnecpuAdamWTensor;
 
 typedef struct {

@@ -310,11 +310,15 @@ typedef struct Moves {
   bool stream;
 } Moves;
 
+static void run_move(const AnecpuHalfMove *move, uint16_t *target, bool stream) {
+  run_to_halves(move->source, move->source_row_stride, move->source_column_stride, target + move->target_begin,
+                (ptrdiff_t)move->target_row_stride, 1, move->rows, move->columns, stream);
+}
+
 static void some_moves(void *context, size_t begin, size_t end) {
   const Moves *all = context;
   for (const AnecpuHalfMove *move = all->moves + begin; move < all->moves + end; ++move)
-    run_to_halves(move->source, move->source_row_stride, move->source_column_stride, all->target + move->target_begin,
-                  (ptrdiff_t)move->target_row_stride, 1, move->rows, move->columns, all->stream);
+    run_move(move, all->target, all->stream);
 }
 
 void anecpu_halves_from_floats_many(const AnecpuHalfMove *moves, size_t count, uint16_t *target) {
@@ -323,6 +327,8 @@ void anecpu_halves_from_floats_many(const AnecpuHalfMove *moves, size_t count, u
   Moves all = {moves, target, elements * sizeof *target >= kStreamMovesFrom};
   anecpu_parallel_for(count, 1, some_moves, &all);
 }
+
+void anecpu_halves_from_floats_move(const AnecpuHalfMove *move, uint16_t *target) { run_move(move, target, true); }
 
 static void run_rows(Job *job) {
   job->version = anecpu_fp16_version();

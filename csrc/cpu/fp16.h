@@ -43,6 +43,9 @@ typedef struct AnecpuHalfMove {
 /* Many blocks at once, each on one thread: for blocks that are small, or best cut into such. */
 void anecpu_halves_from_floats_many(const AnecpuHalfMove *moves, size_t count, uint16_t *target);
 
+/* One of them, in the calling thread, around the caches: for a target that nobody reads soon. */
+void anecpu_halves_from_floats_move(const AnecpuHalfMove *move, uint16_t *target);
+
 /* For tests: "scalar", "f16c", "avx512", "neon". 0 when this CPU cannot. */
 int anecpu_fp16_select(const char *version);
 const char *anecpu_fp16_selected(void);

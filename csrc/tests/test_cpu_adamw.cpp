@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <random>
 #include <vector>
@@ -39,7 +40,7 @@ struct Tensors {
     for (size_t i = 0; i < kSizes.size(); ++i) {
       const double group = i % 2 ? 0.0 : 1.0;
       all.push_back({weight[i].data(), gradient[i].data(), mean[i].data(), square[i].data(), kSizes[i], 1.0 + group,
-                     0.25 * group});
+                     0.25 * group, nullptr, 0, nullptr});
     }
     return all;
   }
@@ -112,6 +113,48 @@ TEST(gradients_are_cleared_on_demand) {
   anecpu_adamw(found.described().data(), kSizes.size(), &step);
   for (const Floats &gradient : found.gradient)
     for (const float value : gradient) CHECK_EQ(value, 0.0f);
+}
+
+// A matrix of 250 x 400 in stretches of odd lengths: rows as they are, every other row, transposed, to two buffers.
+TEST(copies_are_made_of_new_weights) {
+  const Tensors before;
+  Tensors expected = before;
+  anecpu_adamw(expected.described().data(), kSizes.size(), &kStep);
+  const size_t columns = 400, matrix = 6;
+  uint16_t *targets[2] = {};
+  on_every_machine([&] {
+    Tensors found = before;
+    const float *weight = found.weight[matrix].data();
+    const AnecpuHalfCopy copies[] = {
+        {{weight, 800, 1, 7, 800, 20, 400}, targets},
+        {{weight + 400, 800, 1, 407, 800, 20, 400}, targets},
+        {{weight + 40 * columns, 1, 400, 3, 250, 400, 64}, targets + 1},
+        {{weight + 104 * columns, 1, 400, 67, 250, 400, 130}, targets + 1},
+        {{weight + 104 * columns, 400, 1, 16'007, 450, 130, 400}, targets},
+    };
+    const AnecpuCopiedStretch stretches[] = {
+        {40 * columns, 2}, {104 * columns, 3}, {234 * columns, 5}, {kSizes[matrix], 5}};
+    std::vector<uint16_t> rows(100'000, 0xabcd), transposed(100'003, 0xabcd);
+    std::vector<uint16_t> expected_rows = rows, expected_transposed = transposed;
+    for (size_t i = 0; i < 234; ++i) {
+      for (size_t j = 0; j < columns; ++j) {
+        const uint16_t half = anecpu_half_from_float(expected.weight[matrix][i * columns + j]);
+        if (i < 40) expected_rows[7 + i * columns + j] = half;
+        if (i >= 40) expected_transposed[3 + j * 250 + i - 40] = half;
+        if (i >= 104) expected_rows[16'007 + (i - 104) * 450 + j] = half;
+      }
+    }
+    std::vector<AnecpuAdamWTensor> described = found.described();
+    described[matrix].stretches = stretches;
+    described[matrix].stretch_count = std::size(stretches);
+    described[matrix].copies = copies;
+    targets[0] = rows.data(), targets[1] = transposed.data();
+    anecpu_adamw(described.data(), described.size(), &kStep);
+    CHECK(same_bits(found.weight, expected.weight) && same_bits(found.mean, expected.mean));
+    CHECK(same_bits(found.square, expected.square));
+    CHECK(rows == expected_rows);
+    CHECK(transposed == expected_transposed);
+  });
 }
 
 TEST(sum_of_squares) {
