@@ -33,9 +33,9 @@ PartName = Literal[
     "backward_host",
     "weight_gradients",  # products of activations and gradients, in the training thread
     "waiting",  # for weight gradients that another thread makes
-    "update",  # norm, clipping, optimizer
+    "update",  # norm, clipping, optimizer, and the weights that it stages on its way
     "saving",  # copies of what is not saved yet, before an update changes it
-    "restaging",  # new weights to the device
+    "restaging",  # new weights to the device, but for those that the update has staged
     "compiling",  # of programs that have weights baked in
     "events",  # listeners
 ]

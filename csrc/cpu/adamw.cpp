@@ -19,8 +19,8 @@ constexpr size_t kPiece = 1 << 15;  // elements
 
 size_t pieces_of(size_t elements) { return (elements + kPiece - 1) / kPiece; }
 
-// body(tensor, its piece, piece) for every piece; size_of(tensor) is how many elements it has, pieces_in(tensor) how many
-// pieces.
+// body(tensor, its piece, piece) for every piece; size_of(tensor) is how many elements it has, pieces_in(tensor) how
+// many pieces.
 template <class SizeOf, class PiecesIn, class Body>
 void for_tensor_pieces(size_t tensor_count, SizeOf size_of, PiecesIn pieces_in, Body body) {
   size_t pieces = 0, elements = 0;

@@ -18,8 +18,9 @@ typedef struct {
   uint16_t *const *target;
 } AnecpuHalfCopy;
 
-/* A stretch of a weight that one thread updates, and then copies while it is in the cache: up to the element `end`, with
- * the copies up to `copies_end`, which read nothing outside of it. Both begin where those of the stretch before end. */
+/* A stretch of a weight that one thread updates, and then copies while it is in the cache: up to the element `end`,
+ * with the copies up to `copies_end`, which read nothing outside of it. Both begin where those of the stretch before
+ * end. */
 typedef struct {
   size_t end, copies_end;
 } AnecpuCopiedStretch;
