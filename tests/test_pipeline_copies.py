@@ -136,6 +136,8 @@ def test_an_update_that_fails_leaves_nothing_staged(monkeypatch: pytest.MonkeyPa
     ids = np.zeros((SPEC.batch, SPEC.seq), np.int64)
     with pytest.raises(PlanError, match="not on the device"):
         pipeline.evaluate(ids, ids)
+    with pytest.raises(PlanError, match=r"call stage\(\) first"):
+        pipeline.stack.layers[1].forward()
     with pytest.raises(PlanError, match="stage all weights"):
         pipeline.stage(copied=True)
     pipeline.stage()
