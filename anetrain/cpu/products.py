@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from anetrain._cpu import ffi, lib
@@ -14,6 +16,15 @@ def matmul(a: Floats, b: Floats, out: Floats | None = None, *, alpha: float = 1.
     A factor without the batch axis serves the whole batch. Rows or columns of each matrix must be contiguous: views
     made by `.T`, `.swapaxes(1, 2)` or slicing are, every-other-column views are not.
     """
+    if out is None and beta != 0.0:
+        raise ValueError(f"beta is {beta}, but there is no out to scale")
+    c, multiply = bound_matmul(a, b, out)
+    multiply(alpha, beta)
+    return c
+
+
+def bound_matmul(a: Floats, b: Floats, out: Floats | None = None) -> tuple[Floats, Callable[[float, float], None]]:
+    """Where a product goes, and `matmul` of these arrays as a function of alpha and beta: checked here, once."""
     for name, array in (("a", a), ("b", b)):
         checked(name, array, np.float32)
         if array.ndim not in (2, 3):
@@ -22,8 +33,6 @@ def matmul(a: Floats, b: Floats, out: Floats | None = None, *, alpha: float = 1.
         raise ValueError(f"a {a.shape} and b {b.shape} do not fit: {a.shape[-1]} columns, {b.shape[-2]} rows")
     if a.ndim == b.ndim == 3 and a.shape[0] != b.shape[0]:
         raise ValueError(f"a {a.shape} and b {b.shape} do not fit: batches of {a.shape[0]} and {b.shape[0]}")
-    if out is None and beta != 0.0:
-        raise ValueError(f"beta is {beta}, but there is no out to scale")
     batch = a.shape[:-2] or b.shape[:-2]
     m, k, n = *a.shape[-2:], b.shape[-1]
     c = output(out, (*batch, m, n), np.float32, a, b)
@@ -32,13 +41,14 @@ def matmul(a: Floats, b: Floats, out: Floats | None = None, *, alpha: float = 1.
     c_step, ldc, transpose_c = _matrix("out", c)
     if transpose_c:
         raise ValueError(f"out has strides {c.strides} bytes; its rows must be contiguous")
-    lib.anecpu_sgemm_batched(
-        batch[0] if batch else 1,
-        *(transpose_a, transpose_b, m, n, k, alpha),
-        *(pointer(a), lda, a_step, pointer(b), ldb, b_step),
-        *(beta, pointer(c), ldc, c_step),
-    )
-    return c
+    shape = (batch[0] if batch else 1, transpose_a, transpose_b, m, n, k)
+    factors = (pointer(a), lda, a_step, pointer(b), ldb, b_step)
+    result = (pointer(c), ldc, c_step)
+
+    def multiply(alpha: float, beta: float, kept: object = (a, b, c)) -> None:  # pointers do not keep arrays alive
+        lib.anecpu_sgemm_batched(*shape, alpha, *factors, beta, *result)
+
+    return c, multiply
 
 
 def gemv(w: Halves, x: Floats, out: Floats | None = None) -> Floats:

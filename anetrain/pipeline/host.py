@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from anetrain import cpu
+from anetrain.cpu.products import bound_matmul
 from anetrain.graph import Node, Record, Value
 from anetrain.mil.types import Array
 from anetrain.pipeline.errors import PlanError
@@ -67,8 +68,8 @@ def bind_record(record: Record, gradient: Array, array: Callable[[Value], Array]
         return lambda alpha: cpu.embedding_scatter(b, a, gradient, alpha)
     if record.kind == "gemm":
         assert b is not None
-        columns = record.matrix(b).T
-        return lambda alpha: cpu.matmul(a, columns, out=target, alpha=alpha, beta=1.0)
+        _, multiply = bound_matmul(a, record.matrix(b).T, target)
+        return lambda alpha: multiply(alpha, 1.0)
     flat = target.reshape(-1)
     if b is None:
         return lambda alpha: cpu.row_sum(a, flat, alpha)
