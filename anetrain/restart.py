@@ -35,7 +35,8 @@ class RestartError(RuntimeError):
 @dataclass(frozen=True)
 class Handover:
     """`target`: the update to stop after. `clock_s`: time.perf_counter(), which all processes of a machine share, when
-    the totals were taken. `tries`: so many restarts came after this `update`, the one to come included."""
+    the totals were taken. `tries`: so many restarts came after this `update`, the one to come included. `passing`: the
+    checkpoint was made for the restart alone."""
 
     target: int
     update: int
@@ -44,6 +45,7 @@ class Handover:
     clock_s: float
     totals: dict[str, Any]
     progress: dict[str, float]
+    passing: bool = False
 
     def text(self) -> str:
         return json.dumps(asdict(self))

@@ -38,6 +38,7 @@ from anetrain.efficiency import Totals, device_name, device_work, report_text, s
 from anetrain.errors import BudgetError, CompileError, UnloadError
 from anetrain.mil.types import Array
 from anetrain.model import Model
+from anetrain.pipeline.static import StaticPipeline
 from anetrain.progress import Progress
 from anetrain.restart import TRIES, Handover, RestartError, Restarts, Signals
 from anetrain.telemetry import Telemetry
@@ -181,7 +182,9 @@ class Run:
         if self.checkpoint is not None:
             _load(self.checkpoint, self.trainer, self.sampler, self.totals, before)
         self._validated: int = self.checkpoint.values.get(VALIDATED, self.first) if self.checkpoint else 0
-        self.store = stack.enter_context(Store(self.folder, step=self.first, keep=config.checkpoint.keep))
+        passing = self.checkpoint.path if self.checkpoint and before and before.passing else None
+        store = Store(self.folder, step=self.first, keep=config.checkpoint.keep, passing=passing)
+        self.store = stack.enter_context(store)
         with files.replacing(self.folder / "config.yaml", overwrite=True) as file:
             file.write(config.text().encode())
         self._keep_journal(stack)
@@ -296,7 +299,7 @@ class Run:
         tries = self.restarts.tries(update)
         if not assembly.all_finite(self.trainer.pipeline.weights):
             raise DivergedError(f"update {update}: weights are not finite")
-        self._save_and_settle()
+        self._save_and_settle(passing=not self._save_is_due)
         if tries > TRIES:
             raise RestartError(f"update {update}: {reason}. {TRIES} new processes have not come further")
         self.trainer.events.emit(events.Restart(update, reason, str(checkpoints(self.folder)[-1])))
@@ -305,12 +308,13 @@ class Run:
         except UnloadError as error:
             self.progress.say(f"a program will be unloaded with the process: {error}")
         counted = time.perf_counter(), self.totals.state(), self.progress.hand_over()
-        self.restarts.plan(Handover(self.target, update, reason, tries, *counted), self.folder)
+        passing = self.store.passing is not None
+        self.restarts.plan(Handover(self.target, update, reason, tries, *counted, passing), self.folder)
         return RESTART
 
     # ------------------------------------------------------------ saving
 
-    def _save(self) -> None:
+    def _save(self, *, passing: bool = False) -> None:
         """In the background, while micro-steps go on; `_release` is called before the next update."""
         self._settle()
         self._save_is_due = False
@@ -327,7 +331,8 @@ class Run:
                 self.data.tokenizer,
                 facts["kind"],
                 facts["profile"],
-            )
+            ),
+            passing=passing,
         )
         self._saved = self.trainer.updates, self._validated
 
@@ -343,9 +348,9 @@ class Run:
             saved = saving.wait()
             self.trainer.events.emit(events.Checkpoint(self._saved[0], str(saved.path), saved.bytes, saved.seconds))
 
-    def _save_and_settle(self) -> None:
+    def _save_and_settle(self, *, passing: bool = False) -> None:
         if self._saved != (self.trainer.updates, self._validated):
-            self._save()
+            self._save(passing=passing)
         self._settle()
 
     # ------------------------------------------------------------ what is said
@@ -370,9 +375,26 @@ class Run:
             say(f"resumed: {self.checkpoint.path}, after update {self.first}")
             for line in _differences(self.checkpoint.config, self.config.plain()):
                 say(f"changed since then: {line}")
+        if (restarts := self._note_of_restarts()) is not None:
+            say(f"note: {restarts}")
         figures: dict[str, float | int | str] = {"device": device_name(facts), "data": self.data.source}
         figures |= {"parameters": model.parameter_count, "update": self.first, "target": self.target}
         self.trainer.events.emit(events.Report("begin of run", figures))
+
+    def _note_of_restarts(self) -> str | None:
+        """Where programs are compiled anew at each update, and not for all updates in this process."""
+        pipeline = self.trainer.pipeline
+        if not isinstance(pipeline, StaticPipeline):
+            return None
+        budget, whole = pipeline.budget(), self.device.counters().compile_budget
+        updates = budget.updates_left + 1  # the programs of the last one are for the next process to compile
+        if updates >= self.target - self.first:
+            return None
+        then = "goes on in a new process" if self._may_restart() else "ends, since it may not restart"
+        return (
+            f"an update takes {budget.compiles} compiles, and a process has {whole}: after {updates} "
+            f"{'update' if updates == 1 else 'updates'} the run saves, and {then}"
+        )
 
     def _report(self) -> None:
         report = self.totals.report(self.device.facts, self.work)

@@ -248,6 +248,22 @@ def test_the_last_and_the_best_stay(tmp_path: Path) -> None:
     assert find(tmp_path / "step-00000050", "best").name == "step-00000050"
 
 
+@pytest.mark.parametrize("keep", [1, None])
+def test_a_passing_one_goes_with_the_next_and_counts_for_nothing(keep: int | None, tmp_path: Path) -> None:
+    with Store(tmp_path, keep=keep) as store:
+        store.save(small.state(10))
+        passing = store.save_in_background(small.state(12), passing=True).wait().path
+        assert small.names(tmp_path) == ["step-00000010", "step-00000012"]
+    with Store(tmp_path, step=12, keep=keep, passing=passing) as store:  # as the next process does
+        store.save_in_background(small.state(14, validation_loss=1.0), passing=True).wait()
+        assert small.names(tmp_path) == ["step-00000010", "step-00000014"]
+        store.save_in_background(small.state(16), passing=True).wait()
+        assert small.names(tmp_path) == ["step-00000010", "step-00000014", "step-00000016"]  # 14 is the best
+        store.save(small.state(20))
+    assert small.names(tmp_path)[-2:] == ["step-00000014", "step-00000020"]
+    assert len(checkpoints(tmp_path)) == (2 if keep else 3)
+
+
 def test_of_equal_losses_the_last_is_best(tmp_path: Path) -> None:
     with Store(tmp_path, keep=1) as store:
         for step in (1, 2, 3):

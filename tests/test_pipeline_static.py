@@ -183,14 +183,11 @@ def test_a_model_whose_update_is_beyond_the_budget_is_refused(compiles: int, pla
     assert emulator().counters().live_programs == used.live_programs
 
 
-def test_qwen3_at_full_size_is_refused_before_anything_is_compiled(trace: Trace) -> None:
+def test_qwen3_at_full_size_is_refused_before_anything_is_made(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model.preset("qwen3-0.6b", seq=32)
-    zeros = {
-        name: np.broadcast_to(np.float32(0), item.shape)  # a byte each would be 600 MB
-        for name, item in model.parameters.items()
-    }
+    monkeypatch.setattr(Model, "initial", lambda *_: pytest.fail("weights were made: 2.4 GB"))
     with pytest.raises(BudgetError) as refused:
-        StaticPipeline(emulator("m4", compile_budget=100, live_budget=100), model, zeros, trains=True)
+        StaticPipeline(emulator("m4", compile_budget=100, live_budget=100), model, trains=True)
     assert "one update of this model takes 112 compiles and 112 loaded programs" in refused.value.detail
     assert "100 compiles and 100 loaded programs. Use the dynamic pipeline" in refused.value.detail
     assert trace == []

@@ -113,6 +113,7 @@ class Store:
     step           where training begins or goes on. Later checkpoints in the folder are refused: they would be taken
                    for what this run has made
     keep           how many of the last checkpoints stay; the best one always does; None: all
+    passing        one that is not among them, and goes when the next one is complete: see `save_in_background`
     shard_bytes    tensor files larger than this are split
     buffer_bytes   what copies for a save in the background may take
     """
@@ -123,6 +124,7 @@ class Store:
         *,
         step: int = 0,
         keep: int | None = 3,
+        passing: Path | None = None,
         shard_bytes: int = SHARD_BYTES,
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
@@ -130,7 +132,7 @@ class Store:
             raise ValueError(f"keep is {keep!r}; expected how many checkpoints stay, at least 1, or None for all")
         if shard_bytes < 1 or buffer_bytes < 0:
             raise ValueError(f"shard_bytes is {shard_bytes} and buffer_bytes {buffer_bytes}; expected sizes")
-        self.folder, self.keep = Path(folder), keep
+        self.folder, self.keep, self.passing = Path(folder), keep, passing
         self.shard_bytes, self.buffer_bytes = shard_bytes, buffer_bytes
         self._saving: Saving | None = None
         self._unlock = weakref.finalize(self, os.close, _lock(self.folder))
@@ -145,8 +147,9 @@ class Store:
         """Returns when the checkpoint is complete and durable. The arrays must not change until then."""
         return self.save_in_background(state).wait()
 
-    def save_in_background(self, state: State) -> Saving:
+    def save_in_background(self, state: State, *, passing: bool = False) -> Saving:
         """Returns at once, or when the save before this one is finished, whose error it raises unless `wait()` has.
+        A passing one is not counted by `keep`, and goes when the next one is complete, unless it is the best.
 
         Call `release()` of the result before the arrays change, and `wait()` for its end."""
         if not self._unlock.alive:
@@ -154,7 +157,7 @@ class Store:
         self._finish_saving()
         _check_state(state)
         self._check_step(state.step)
-        save = _Save(self, state)
+        save = _Save(self, state, passing)
         self._saving = Saving(save.plan, save.temporary, save.finish, save.abandon, self.buffer_bytes)
         return self._saving
 
@@ -197,9 +200,9 @@ class Store:
 class _Save:
     """The steps around the tensors of one checkpoint."""
 
-    def __init__(self, store: Store, state: State) -> None:
+    def __init__(self, store: Store, state: State, passing: bool) -> None:
         self.begin = time.perf_counter()
-        self.store, self.step = store, state.step
+        self.store, self.step, self.passing = store, state.step, passing
         self.target = self._free_name()
         self.temporary = _beside(self.target, "tmp")
         self.record = _record(state)
@@ -229,13 +232,16 @@ class _Save:
 
     def _rotate(self) -> None:
         """Folders that hold no whole record are left alone: they may be someone's, or damaged and worth a look."""
-        if self.store.keep is None:
+        before, self.store.passing = self.store.passing, self.target if self.passing else None
+        if self.store.keep is None and before is None:
             return
         found = {}
         for path in checkpoints(self.store.folder):
             with contextlib.suppress(CheckpointError):
                 found[path] = records.read(path)
-        for path in list(found)[: -self.store.keep]:
+        lasting = [path for path in found if path not in (before, self.store.passing)]
+        old = [] if self.store.keep is None else lasting[: -self.store.keep]
+        for path in [path for path in found if path in old or path == before]:
             if path != _best(found):
                 _remove(path, f"is an old checkpoint that could not be removed ({self.target.name} is saved)")
 

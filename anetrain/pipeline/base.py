@@ -40,8 +40,8 @@ from anetrain.lower.plan import Plan
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.pipeline.errors import PlanError
-from anetrain.pipeline.extras import Extra, Extras, chosen
-from anetrain.pipeline.graphs import padded_spec, part_graphs
+from anetrain.pipeline.extras import Extras, chosen
+from anetrain.pipeline.graphs import PartGraph, padded_spec, part_graphs
 from anetrain.pipeline.lane import Lane
 from anetrain.pipeline.layer import Traffic
 from anetrain.pipeline.programs import CompiledPlan
@@ -98,12 +98,18 @@ class Pipeline:
         account: Account | None = None,
     ) -> None:
         self.device, self.model, self.trains = device, model, trains
+        self._compiled: list[CompiledPlan] = []
         self.layout = layout or self.LAYOUTS[0]
         if self.layout not in self.LAYOUTS:
             raise PlanError(
                 f"layout is {layout!r}, and {type(self).__name__} has {', '.join(self.LAYOUTS)}: see make_pipeline"
             )
         self.spec = padded_spec(model)
+        graphs = part_graphs(model, device, self.layout, chosen(extras), precision)
+        keys = [signature(part.graph) for part in graphs]
+        firsts = {key: differentiate(graphs[keys.index(key)].graph) for key in dict.fromkeys(keys)}
+        for key, derived in firsts.items():
+            self._check_size(derived, graphs[keys.index(key)].label, keys.count(key))
         self.weights = model.initial(seed) if weights is None else dict(weights)
         model.check_weights(self.weights)
         shapes = {name: array.shape for name, array in self.weights.items()}
@@ -118,12 +124,11 @@ class Pipeline:
             "save_probabilities_up_to": save_probabilities_up_to,
         }
         self.compiles = self.cache_loads = 0
-        self._compiled: list[CompiledPlan] = []
         self._is_staged = False
         self._copies: WeightCopies | None = None
         self._made: WeightCopies | None = None  # what was entered since the last staging
         try:
-            self._parts = self._build(chosen(extras), precision)
+            self._parts = self._build(graphs, keys, firsts)
             self.stack = Stack(self._parts, self.lane)
             self.stage()
             self._ids, self._targets = self._tokens_of(0, "ids"), self._tokens_of(-1, "targets")
@@ -251,9 +256,11 @@ class Pipeline:
     def _tokens_of(self, layer: int, name: str) -> Array:
         return self.stack.layers[layer].inputs[name].reshape(self.spec.batch, self.spec.seq)
 
-    def _build(self, extras: frozenset[Extra], precision: Precision) -> list[Part]:
-        graphs = part_graphs(self.model, self.device, self.layout, extras, precision)
-        keys = [signature(part.graph) for part in graphs]
+    def _check_size(self, derived: Derived, label: str, layers: int) -> None:
+        """Before memory is taken for the weights of so many equal layers, the first of them `label`."""
+
+    def _build(self, graphs: list[PartGraph], keys: list[object], firsts: dict[object, Derived]) -> list[Part]:
+        """`firsts`: of equal parts the first one, by key."""
         known: dict[object, CompiledPlan] = {}
         parts: list[Part] = []
         for part, key in zip(graphs, keys, strict=True):
@@ -263,8 +270,7 @@ class Pipeline:
             if key in known:
                 compiled = self._for_equal_layer(known[key], weights)
             else:
-                derived = differentiate(part.graph)
-                compiled = known[key] = self._chosen(part.label, part.kind, derived, weights, keys.count(key))
+                compiled = known[key] = self._chosen(part.label, part.kind, firsts[key], weights, keys.count(key))
             parts.append((part.label, compiled, weights, gradients))
         return parts
 

@@ -30,9 +30,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from anetrain.autodiff import Derived
 from anetrain.device import Device
 from anetrain.errors import BudgetError
-from anetrain.lower import Layout
+from anetrain.lower import Layout, lower
 from anetrain.lower.plan import Plan
 from anetrain.mil.types import Array
 from anetrain.model import Model
@@ -154,6 +155,10 @@ class StaticPipeline(Pipeline):
                 f"the new weights take {count} compiles, and this process has {left} left of "
                 f"{self.device.counters().compile_budget}; nothing was compiled. Save, and go on in a new process"
             )
+
+    def _check_size(self, derived: Derived, label: str, layers: int) -> None:
+        """By the largest programs there are; more of smaller ones are refused once they have to be taken."""
+        self._admit(lower(derived, self.layout), label, layers)
 
     def _admit(self, plan: Plan, label: str, layers: int) -> None:
         programs = [plan.programs[index] for index in used_programs(plan, self.trains)]

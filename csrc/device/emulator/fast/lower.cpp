@@ -18,8 +18,8 @@ Shape without_ones(const Shape &sizes) {
   return result;
 }
 
-std::vector<float> constant_floats(const Constant &constant) {
-  std::vector<float> values(static_cast<size_t>(constant.count()));
+PooledVector<float> constant_floats(const Constant &constant) {
+  PooledVector<float> values(static_cast<size_t>(constant.count()));
   switch (constant.type.dtype) {
     case DType::Fp16: anecpu_floats_from_halves(constant.as<uint16_t>(), values.data(), values.size()); break;
     case DType::Fp32: std::memcpy(values.data(), constant.bytes.data(), values.size() * sizeof(float)); break;

@@ -12,6 +12,7 @@
 
 #include "../elementwise.h"
 #include "../ir.h"
+#include "../pool.h"
 #include "view.h"
 
 namespace ane::fast {
@@ -30,7 +31,7 @@ struct Buffer {
   bool raw = false;             // unrounded sums of a GEMM: whoever reads them rounds
   int64_t count = 0;            // elements
   int port = -1;                // Input, InputImage, Output
-  std::vector<float> constant;  // Constant
+  PooledVector<float> constant;  // Constant
   std::vector<Footprint> read;  // InputImage: what units read of it
 };
 
