@@ -146,7 +146,8 @@ ConstantPtr copy_payload(const uint8_t *payload, size_t payload_bytes, DType sto
     constant->bytes.resize(count);
     unpack(payload, static_cast<unsigned>(dtype_bits(stored)), stored == DType::Int4, count, constant->bytes.data());
   } else {
-    constant->bytes.assign(payload, payload + payload_bytes);
+    constant->bytes.resize(payload_bytes);
+    std::memcpy(constant->bytes.data(), payload, payload_bytes);
   }
   return constant;
 }

@@ -215,7 +215,7 @@ ConstantPtr sparse_to_dense(const NodeView &node) {
   require(data.shape.size() == 1, node, "nonzero_data", "one dimension");
   require(mask.dtype == DType::UInt1, node, "mask", "uint1");
   require(!mask.shape.empty(), node, "mask", "a tensor, not a scalar");
-  const std::vector<uint8_t> &present = constant(node, "mask").bytes;
+  const PooledVector<uint8_t> &present = constant(node, "mask").bytes;
   const auto ones = static_cast<int64_t>(std::count(present.begin(), present.end(), uint8_t{1}));
   if (ones != data.shape[0]) {
     invalid(node, format("mask has %lld ones, but nonzero_data has %lld values", static_cast<long long>(ones),
@@ -224,7 +224,7 @@ ConstantPtr sparse_to_dense(const NodeView &node) {
   auto result = std::make_shared<Constant>();
   result->type = {data.dtype, mask.shape};
   const size_t element = dtype_bytes(data.dtype);
-  result->bytes.resize(present.size() * element);
+  result->bytes.assign(present.size() * element, 0);
   const uint8_t *next = constant(node, "nonzero_data").bytes.data();
   for (size_t i = 0; i < present.size(); i++) {
     if (!present[i]) continue;

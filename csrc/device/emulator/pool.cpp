@@ -34,8 +34,8 @@ size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 void *taken_again(size_t bytes) {
   FreeBlocks &free = free_blocks();
   const std::lock_guard lock(free.mutex);
-  const auto same = std::find_if(free.blocks.rbegin(), free.blocks.rend(),
-                                 [&](const Block &block) { return block.bytes == bytes; });
+  const auto same =
+      std::find_if(free.blocks.rbegin(), free.blocks.rend(), [&](const Block &block) { return block.bytes == bytes; });
   if (same == free.blocks.rend()) return nullptr;
   void *const base = same->base;
   free.blocks.erase(std::next(same).base());

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "pool.h"
+
 namespace ane {
 
 enum class DType : uint8_t {
@@ -57,7 +59,7 @@ struct SourcePos {
 // A value known before anything runs. Dense, row-major, native byte order; sub-byte types one byte an element.
 struct Constant {
   Type type;
-  std::vector<uint8_t> bytes;
+  PooledVector<uint8_t> bytes;
   std::string text;  // String only
 
   template <class T>

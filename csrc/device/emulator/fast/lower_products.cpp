@@ -55,10 +55,12 @@ ConvAxis conv_axis(const NodeView &node, size_t axis, int64_t input, int64_t ker
 }  // namespace
 
 View Lowering::floats(View view) {
-  const Buffer surface = draft_.buffers[static_cast<size_t>(view.buffer)];
+  const Buffer &surface = draft_.buffers[static_cast<size_t>(view.buffer)];
   if (!surface.half) return view;
-  int &image = images_[static_cast<size_t>(surface.port)];
-  if (image < 0) image = draft_.add_buffer({Storage::InputImage, false, false, surface.count, surface.port, {}, {}});
+  const int64_t count = surface.count;
+  const int port = surface.port;
+  int &image = images_[static_cast<size_t>(port)];
+  if (image < 0) image = draft_.add_buffer({Storage::InputImage, false, false, count, port, {}, {}});
   view.buffer = image;
   return view;
 }

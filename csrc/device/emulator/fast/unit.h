@@ -27,12 +27,12 @@ enum class Storage : uint8_t {
 
 struct Buffer {
   Storage storage = Storage::Temporary;
-  bool half = false;            // elements are fp16 bits
-  bool raw = false;             // unrounded sums of a GEMM: whoever reads them rounds
-  int64_t count = 0;            // elements
-  int port = -1;                // Input, InputImage, Output
+  bool half = false;             // elements are fp16 bits
+  bool raw = false;              // unrounded sums of a GEMM: whoever reads them rounds
+  int64_t count = 0;             // elements
+  int port = -1;                 // Input, InputImage, Output
   PooledVector<float> constant;  // Constant
-  std::vector<Footprint> read;  // InputImage: what units read of it
+  std::vector<Footprint> read;   // InputImage: what units read of it
 };
 
 enum class UnitKind : uint8_t { Lanes, Gemm, Conv, Generic };
