@@ -86,7 +86,7 @@ def prepare(folder: Path, page: str) -> None:
             shutil.copytree(made, path)
 
 
-def test_every_command_runs(page: str, folder: Path) -> None:
+def test_every_command_runs(page: str, folder: Path, without_budgets: None) -> None:
     prepare(folder, page)
     for command in commands(page):
         if command not in NOT_RUN:

@@ -186,7 +186,7 @@ HOOKED = """
 import os, sys
 with open({log!r}, "a") as file:
     found = sorted(set(os.listdir("/proc/self/fd")) - {{str(file.fileno())}}, key=int)
-    print(os.getpid(), os.getcwd(), len(found), "ANETRAIN" in " ".join(os.environ), *sys.argv[1:], file=file)
+    print(os.getpid(), os.getcwd(), len(found), "ANETRAIN_RESTART" in os.environ, *sys.argv[1:], file=file)
 from anetrain.train import main
 sys.exit(main())
 """
