@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -68,23 +69,25 @@ def delay_device(monkeypatch: pytest.MonkeyPatch, dev: device.Device, seconds: f
 def test_the_device_and_the_weight_gradients_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     task_s, evaluation_s = 0.02, 0.01  # of a layer: one task, two evaluations in backward
     delay_tasks(monkeypatch, lambda: task_s)
-    quickest: dict[bool, float] = {}
-    found: dict[bool, Gradients] = {}
+    pipelines = {}
     for overlap in (False, True):
         dev = emulator()
         with monkeypatch.context() as patch:
             delay_device(patch, dev, evaluation_s)
-            pipeline = deep(overlap, dev)
-        times = []
-        for _ in range(3):
+            pipelines[overlap] = deep(overlap, dev)
+    quickest = dict.fromkeys(pipelines, math.inf)
+    gained_s = 0.5 * (BLOCKS + 2) * task_s
+    for _ in range(12):  # a machine that is busy with other things slows single steps of either
+        for overlap, pipeline in pipelines.items():
             begin = time.perf_counter()
             step(pipeline, *batch())
-            times.append(time.perf_counter() - begin)
-        quickest[overlap], found[overlap] = min(times), copied(pipeline.gradients)
+            quickest[overlap] = min(quickest[overlap], time.perf_counter() - begin)
+        if quickest[True] < quickest[False] - gained_s:
+            break
+    assert quickest[True] < quickest[False] - gained_s, quickest
+    assert_same_bits(pipelines[True].gradients, pipelines[False].gradients)
+    for pipeline in pipelines.values():
         pipeline.unload()
-    assert_same_bits(found[True], found[False])
-    tasks_s = (BLOCKS + 2) * task_s
-    assert quickest[True] < quickest[False] - 0.5 * tasks_s, quickest
 
 
 @pytest.mark.parametrize("seed", range(3))
