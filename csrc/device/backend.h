@@ -5,6 +5,7 @@
 #define ANETRAIN_BACKEND_H
 
 #include "ane.h"
+#include "ane_raw.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,6 +22,40 @@ typedef struct {
   bool from_cache;    /* loaded without running the compiler */
   const char *report; /* JSON object text: what the back end knows of the program */
 } ane_backend_program_info;
+
+/* ane_raw_request with the back end's own surface. */
+typedef struct {
+  uint32_t procedure_index;
+  ane_backend_surface *weights_buffer; /* NULL: none */
+  bool performance_stats;
+  uint32_t shared_events;
+} ane_backend_raw_request;
+
+/* The calls of ane_raw.h. Programs and requests are those of ane_backend: a request made here also goes through its
+ * `evaluate`, and is destroyed by its `request_destroy`. */
+typedef struct {
+  /* As ane_raw_api; allocated by malloc. */
+  ane_status (*api)(ane_backend_device *device, char **json, ane_error *error);
+
+  /* Surfaces in device order, as many as the program has ports. What the framework's -validate refuses is an
+   * ANE_BAD_ARGUMENT: a procedure index above 128, more than 64 events. */
+  ane_status (*request_create)(ane_backend_program *program, ane_backend_surface *const *inputs, size_t input_count,
+                               ane_backend_surface *const *outputs, size_t output_count,
+                               const ane_backend_raw_request *raw, ane_backend_request **request, ane_error *error);
+
+  /* May crash or never return, whatever can_hang says. `result` is zeroed before. */
+  ane_status (*evaluate)(ane_backend_request *request, const uint64_t *input_seeds, uint32_t qos, ane_raw_path path,
+                         ane_raw_result *result, ane_error *error);
+
+  /* These unload a loaded program and load it again. `*loaded` is true before, and says afterwards whether it is: what
+   * is not loaded is only destroyed, without program_unload. Requests follow the program. */
+  ane_status (*reload)(ane_backend_program *program, ane_raw_reload_kind kind, const ane_blob *blobs, size_t blob_count,
+                       bool *loaded, ane_error *error);
+  ane_status (*set_stats_mask)(ane_backend_program *program, uint32_t mask, bool *loaded, ane_error *error);
+
+  /* At least one request, of loaded programs; the layer above holds all their surfaces. May hang as evaluate. */
+  ane_status (*chain)(ane_backend_request *const *requests, size_t count, ane_error *error);
+} ane_backend_raw;
 
 typedef struct {
   const char *name; /* "apple", "emulator" */
@@ -58,6 +93,8 @@ typedef struct {
 
   /* `input_seeds[i]` lets an engine see that the content of an input did not change since an earlier evaluation. */
   ane_status (*evaluate)(ane_backend_request *request, const uint64_t *input_seeds, ane_error *error);
+
+  const ane_backend_raw *raw; /* NULL: this back end has none of ane_raw.h */
 } ane_backend;
 
 const ane_backend *ane_emulator_backend(void);
