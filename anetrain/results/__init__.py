@@ -1,0 +1,43 @@
+"""What benches, probes and the doctor measure with and write down: results, their file, their clock, the machine."""
+
+from anetrain.results.machine import provenance, this_machine
+from anetrain.results.meter import Meter
+from anetrain.results.schema import (
+    Check,
+    Device,
+    Experiment,
+    Finding,
+    Machine,
+    Measurement,
+    Provenance,
+    Refusal,
+    Results,
+    Scalar,
+    Timing,
+    Verdict,
+    device_of,
+)
+from anetrain.results.store import ResultsError, read, text_of, write
+
+__all__ = [
+    "Check",
+    "Device",
+    "Experiment",
+    "Finding",
+    "Machine",
+    "Measurement",
+    "Meter",
+    "Provenance",
+    "Refusal",
+    "Results",
+    "ResultsError",
+    "Scalar",
+    "Timing",
+    "Verdict",
+    "device_of",
+    "provenance",
+    "read",
+    "text_of",
+    "this_machine",
+    "write",
+]
