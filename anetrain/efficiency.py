@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from anetrain import events
-from anetrain.lower.plan import Dispatch, Plan, Step
 from anetrain.pipeline import Stack
 
 Number = TypeVar("Number", int, float)
@@ -61,6 +60,14 @@ class DeviceWork:
     def flops(self) -> int:
         return self.forward_flops + self.backward_flops
 
+    def tflops(self, micro_steps: int, busy_s: float) -> float:
+        """While it computes."""
+        return micro_steps * self.flops / busy_s / 1e12 if busy_s else 0.0
+
+    def utilisation(self, tflops: float) -> tuple[float, str] | None:
+        """Percent of what, in words; None where there is no figure for the chip."""
+        return (100.0 * tflops / self.peak.tflops, f"{self.chip}: {self.peak.source}") if self.peak else None
+
 
 def device_work(stack: Stack, facts: Mapping[str, Any]) -> DeviceWork | None:
     """None for an emulator. Operations are those of the programs as they were lowered, what backward computes again
@@ -70,15 +77,11 @@ def device_work(stack: Stack, facts: Mapping[str, Any]) -> DeviceWork | None:
     plans = [layer.compiled.plan for layer in stack.layers]
     chip = str(facts.get("chip") or "an unknown chip")
     return DeviceWork(
-        sum(_flops(plan, plan.forward) for plan in plans),
-        sum(_flops(plan, plan.backward) for plan in plans),
+        sum(plan.flops(plan.forward) for plan in plans),
+        sum(plan.flops(plan.backward) for plan in plans),
         chip,
         PEAKS.get(chip.removeprefix("Apple ")),
     )
-
-
-def _flops(plan: Plan, steps: list[Step]) -> int:
-    return sum(plan.programs[step.program].report.flops for step in steps if isinstance(step, Dispatch))
 
 
 def device_seconds(parts: Mapping[str, float]) -> float:
@@ -180,16 +183,15 @@ class Totals:
         if work is None:
             return {"device_figures": "none: an emulator is not a device"}
         busy_s = device_seconds(self._parts)
-        tflops = self._counts["micro_steps"] * work.flops / busy_s / 1e12 if busy_s else 0.0
+        tflops = work.tflops(self._counts["micro_steps"], busy_s)
         figures: dict[str, float | int | str] = {
             "device_flops_per_step": work.flops,
             "device_tflops": tflops,
             "device_idle_percent": _percent(train_s - busy_s, train_s),
             "device_utilisation_of": f"no figure is known for {work.chip}",
         }
-        if work.peak is not None:
-            figures["device_utilisation_percent"] = _percent(tflops, work.peak.tflops)
-            figures["device_utilisation_of"] = f"{work.chip}: {work.peak.source}"
+        if (found := work.utilisation(tflops)) is not None:
+            figures["device_utilisation_percent"], figures["device_utilisation_of"] = found
         return figures
 
 

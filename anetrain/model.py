@@ -97,6 +97,14 @@ class Model:
     def parameter_count(self) -> int:
         return sum(parameter.size for parameter in self.parameters.values())
 
+    def has_parameters_of(self, spec: ModelSpec) -> bool:
+        """Whether the same blocks have parameters of the same shapes for another spec."""
+        return all(
+            self.parameters[item.name].shape == item.shape
+            for prefix, part in self.parts
+            for item in named(part.weights(spec), prefix)
+        )
+
     def initial(self, seed: int) -> Arrays:
         """First values. Each tensor has a random stream of its own, so that it does not depend on the others."""
         weights = cpu.zeros_by_name({name: item.shape for name, item in self.parameters.items()})

@@ -157,7 +157,7 @@ class Optimizer(ABC):
             self._update(lr, factor)
         else:
             with copies as made:
-                self._update_and_copy(lr, factor, made)
+                self._update(lr, factor, made)
         return StepResult(norm, clipped, finite=True, copied=copies is not None)
 
     def clear_gradients(self) -> None:
@@ -165,12 +165,9 @@ class Optimizer(ABC):
             gradient.fill(0.0)
 
     @abstractmethod
-    def _update(self, lr: float, factor: float) -> None:
-        """Update number self.updates, from the gradients times `factor`; leaves zeros in them."""
-
-    def _update_and_copy(self, lr: float, factor: float, copies: Sequence[cpu.HalfCopies]) -> None:
-        """`_update`, for an optimizer that takes copies."""
-        raise NotImplementedError(f"{type(self).__name__} says that it takes copies, and does not")
+    def _update(self, lr: float, factor: float, copies: Sequence[cpu.HalfCopies] = ()) -> None:
+        """Update number self.updates, from the gradients times `factor`; leaves zeros in them. There are `copies` only
+        for an optimizer that takes them."""
 
     def state(self) -> OptimizerState:
         return OptimizerState(self._state_arrays(), {"updates": self.updates})
@@ -246,12 +243,17 @@ class AdamW(Optimizer):
         """Not where a class made of this one changes weights in its own way."""
         return type(self)._update is AdamW._update and type(self).step is Optimizer.step
 
-    def _update(self, lr: float, factor: float) -> None:
-        self._update_and_copy(lr, factor, ())
-
-    def _update_and_copy(self, lr: float, factor: float, copies: Sequence[cpu.HalfCopies]) -> None:
-        tensors, constants = list(self._tensors.values()), {"lr": lr, "eps": self.eps, "factor": factor}
-        cpu.adamw(tensors, self.updates, betas=self.betas, clear=True, copies=copies, **constants)
+    def _update(self, lr: float, factor: float, copies: Sequence[cpu.HalfCopies] = ()) -> None:
+        cpu.adamw(
+            list(self._tensors.values()),
+            self.updates,
+            lr=lr,
+            betas=self.betas,
+            eps=self.eps,
+            factor=factor,
+            clear=True,
+            copies=copies,
+        )
 
     def _state_arrays(self) -> dict[str, Floats]:
         means = {f"mean.{name}": tensor.mean for name, tensor in self._tensors.items()}
@@ -288,7 +290,7 @@ class SGD(Optimizer):
         )
         self._tensors = [(self.settings[name], weights[name], gradients[name]) for name in parameters]
 
-    def _update(self, lr: float, factor: float) -> None:
+    def _update(self, lr: float, factor: float, copies: Sequence[cpu.HalfCopies] = ()) -> None:
         for setting, weight, gradient in self._tensors:
             rate = lr * setting.lr_factor
             if setting.decay:

@@ -83,11 +83,11 @@ class Telemetry:
         seconds = device_seconds(event.parts)
         if seconds <= 0.0:
             return
-        tflops = event.micro_steps * work.flops / seconds / 1e12
+        tflops = work.tflops(event.micro_steps, seconds)
         line: dict[str, Any] = {"type": "perf", "ane_tflops": round(tflops, 3)}
-        if work.peak is not None:
-            line["ane_util_pct"] = round(100.0 * tflops / work.peak.tflops, 2)
-            line["ane_util_of"] = f"{work.chip}: {work.peak.source}"
+        if (found := work.utilisation(tflops)) is not None:
+            percent, line["ane_util_of"] = found
+            line["ane_util_pct"] = round(percent, 2)
         self._write(line | {"ane_idle_pct": round(100.0 * (1.0 - seconds / event.seconds), 2)})
 
     def _write(self, line: Mapping[str, Any]) -> None:

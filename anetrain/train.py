@@ -31,6 +31,7 @@ from anetrain import assembly, events, files
 from anetrain.assembly import Data, Found
 from anetrain.checkpoint import Checkpoint, CheckpointError, Saving, State, Store, checkpoints, find
 from anetrain.checkpoint import load as load_checkpoint
+from anetrain.commands.running import find_modules_here, one_line
 from anetrain.config import Config, ConfigError
 from anetrain.config import load as load_config
 from anetrain.device import ANEError, Device
@@ -52,8 +53,7 @@ RESTART = -1  # no exit code: a new process goes on, once everything here is clo
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # for model.import: the console script has its own folder there
+    find_modules_here()
     restarts: Restarts | None = None
     with Signals() as signals:
         try:
@@ -121,10 +121,6 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _leave_bar() -> None:
     """The next line is one of its own: a process that is replaced leaves its bar to the next one."""
     if sys.stderr.isatty():
@@ -135,15 +131,15 @@ def _not_begun(error: Exception, options: argparse.Namespace, restarts: Restarts
     """In the first process, what was given is wrong. In a later one a compiler that fails is tried again."""
     before = restarts.before
     if before is None:
-        print(f"anetrain train: {_one_line(error)}", file=sys.stderr)
+        print(f"anetrain train: {one_line(error)}", file=sys.stderr)
         return REFUSED
     _leave_bar()
     folder, tries = Path(options.resume), restarts.tries(before.update)
     if isinstance(error, BudgetError | CompileError) and tries <= TRIES:
-        print(f"{_one_line(error)}; a new process goes on (try {tries} of {TRIES})", file=sys.stderr)
+        print(f"{one_line(error)}; a new process goes on (try {tries} of {TRIES})", file=sys.stderr)
         restarts.plan(replace(before, tries=tries), folder)
         return RESTART
-    what = f"{_one_line(error)}. This process was to go on after update {before.update}: {before.reason}"
+    what = f"{one_line(error)}. This process was to go on after update {before.update}: {before.reason}"
     return _say_failure(RestartError(what), options, folder)
 
 
@@ -270,8 +266,8 @@ class Run:
             except (BudgetError, CompileError) as error:  # perhaps for all that this process has compiled before
                 if not self._may_restart():
                     raise
-                self.progress.say(f"update {trainer.updates}: {_one_line(error)}; a new process goes on")
-                return _one_line(error)
+                self.progress.say(f"update {trainer.updates}: {one_line(error)}; a new process goes on")
+                return one_line(error)
             if self._saving is not None and self._saving.done:
                 self._settle()
             self._save_is_due |= trainer.updates % self.config.checkpoint.every == 0
@@ -409,13 +405,13 @@ class Run:
 
     def _fail(self, error: Exception) -> int:
         """What the failed group has left is as before it: that is saved, unless no one could go on from it."""
-        figures: dict[str, float | int | str] = {"update": self.trainer.updates, "error": _one_line(error)}
+        figures: dict[str, float | int | str] = {"update": self.trainer.updates, "error": one_line(error)}
         self.trainer.events.emit(events.Report("stopped", figures))
         if assembly.all_finite(self.trainer.pipeline.weights):
             try:
                 self._save_and_settle()
             except CheckpointError as second:
-                print(f"anetrain train: {_one_line(second)}", file=sys.stderr)
+                print(f"anetrain train: {one_line(second)}", file=sys.stderr)
         return self._say_failure(error)
 
     def _say_failure(self, error: Exception) -> int:
@@ -424,7 +420,7 @@ class Run:
 
 
 def _say_failure(error: Exception, options: argparse.Namespace, folder: Path | None) -> int:
-    print(f"anetrain train: {_one_line(error)}", file=sys.stderr)
+    print(f"anetrain train: {one_line(error)}", file=sys.stderr)
     last = checkpoints(folder)[-1:] if folder else []
     if last:
         print(f"The last checkpoint is {last[0]}. To go on:\n  {_command(options, folder)}", file=sys.stderr)

@@ -201,6 +201,7 @@ OTHERS = {
     "DecodeLayer",
     "DecodeSizes",
     "GeluMode",
+    "HalfBlock",
     "HalfCopies",
     "HalfMoves",
     "HalfTarget",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import shutil
 import subprocess
 import sys
@@ -72,3 +73,19 @@ def without_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     """For commands, which open devices themselves: a test process compiles more than an engine would let it."""
     opened = functools.partial(anetrain.device.open, live_budget=2**32 - 1, compile_budget=2**32 - 1)
     monkeypatch.setattr(anetrain.device, "open", opened)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests are many, and disks slow: nobody cuts the power here."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A small one, for `anetrain train`."""
+    from tests.runs import CONFIG  # most tests train nothing
+
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG)
+    return path

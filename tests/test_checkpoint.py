@@ -22,11 +22,7 @@ from anetrain.checkpoint.tensors import CODES
 from tests import checkpoints as small
 from tests.support import need
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests are many, and disks slow: nobody cuts the power here."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 # ---------------------------------------------------------------- what comes back

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shlex
 from dataclasses import replace
@@ -27,6 +26,8 @@ from anetrain.spec import ModelSpec
 from tests.model_files import assert_same, logits, random_weights
 from tests.support import need
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 Captured = pytest.CaptureFixture[str]
 LLAMA = ModelSpec(dim=32, hidden=48, layers=2, heads=4, kv_heads=2, head_dim=8, vocab=2048, seq=64)
 QWEN = replace(LLAMA, head_dim=16, rope="half", rope_base=1e6, norm_eps=1e-6, qk_norm=True)
@@ -39,11 +40,6 @@ SPECS = {
 COUNTERS = legacy.Counters(
     step=7, total_steps=9, lr=1e-3, loss=2.5, compile_ms=0, train_ms=0, wall_ms=0, steps=7, batches=1, adam_t=3
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def convert(*arguments: object) -> int:

@@ -29,12 +29,9 @@ from anetrain.data.shards import document_starts, open_tokens, read_info
 from anetrain.data.tokenizers import builtin_tokenizer, scored
 from tests.tokenizer_files import byte_level_json
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

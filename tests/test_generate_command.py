@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import sys
 from dataclasses import replace
@@ -23,6 +22,8 @@ from anetrain.spec import ModelSpec
 from tests.emulated import realistic_weights
 from tests.support import emulator, need
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 Captured = pytest.CaptureFixture[str]
 
 ROOT = Path(__file__).parent.parent
@@ -39,11 +40,6 @@ schedule: {{warmup: 0}}
 device: {{kind: emulator, live_budget: 1000000, compile_budget: 1000000}}
 checkpoint: {{every: 1, keep: 5}}
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import re
@@ -47,6 +48,7 @@ class Attempts:
         self.dev = dev
         self.rungs: list[Granularity] = []
         self.alive_before: list[int] = []
+        gc.collect()  # programs count for the process: what only garbage holds must not go meanwhile
         self.first_alive = dev.counters().live_programs
 
     def __call__(self, plan: Plan) -> CompiledPlan:

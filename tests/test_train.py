@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -36,17 +35,7 @@ from anetrain.trainer import Trainer
 from tests.runs import CONFIG, ROOT, SIZES, Terminal, changed, check_same, heard, last, run
 from tests.support import emulator
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "small.yaml"
-    path.write_text(CONFIG)
-    return path
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 # ---------------------------------------------------------------- a run

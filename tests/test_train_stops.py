@@ -19,22 +19,12 @@ from anetrain.config import load as load_config
 from anetrain.train import main
 from anetrain.trainer import Trainer
 from tests.checkpoints import SlowDisk
-from tests.runs import CONFIG, Terminal, changed, check_same, heard, last, listen, run
+from tests.runs import Terminal, changed, check_same, heard, last, listen, run
 from tests.trainers import snapshot
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 GROUPS_OF_THREE = ["train.accumulation=3", "train.validate_every=null", "train.updates=5"]
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "small.yaml"
-    path.write_text(CONFIG)
-    return path
 
 
 @pytest.mark.parametrize("micro_step", [4, 5, 6])

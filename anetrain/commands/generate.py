@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anetrain.device
-from anetrain.commands.running import run, sentence
+from anetrain.commands.running import find_modules_here, run, sentence
 from anetrain.data.tokenizers import Tokenizer
 from anetrain.device import ANEError, Device
 from anetrain.efficiency import device_name
@@ -24,8 +24,7 @@ STOPPED = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # for model.import: the console script has its own folder there
+    find_modules_here()
     try:
         return run("generate", _generate, options)
     except (ANEError, FloatingPointError, MemoryError) as error:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -40,7 +41,18 @@ def sentence(error: BaseException) -> str:
     """What an exception says, on one line; of the system's errors without numbers, and the file first."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    return one_line(error)
+
+
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def find_modules_here() -> None:
+    """For model.import: the console script has its own folder in sys.path, and not the one it was called in."""
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)
 
 
 @contextmanager

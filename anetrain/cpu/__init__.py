@@ -18,6 +18,7 @@ from __future__ import annotations
 from anetrain.cpu.activations import GeluMode, gelu, gelu_backward, silu, silu_backward
 from anetrain.cpu.adamw import AdamWTensor, adamw, sum_of_squares
 from anetrain.cpu.conversion import (
+    HalfBlock,
     HalfCopies,
     HalfMoves,
     HalfTarget,
@@ -43,6 +44,7 @@ __all__ = [
     "DecodeLayer",
     "DecodeSizes",
     "GeluMode",
+    "HalfBlock",
     "HalfCopies",
     "HalfMoves",
     "HalfTarget",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from anetrain.cpu._arrays import Floats
 from anetrain.spec import ModelSpec
-
-Floats = npt.NDArray[np.float32]
 
 
 class Cache:

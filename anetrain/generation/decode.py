@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from anetrain import cpu
-from anetrain.generation.cache import Cache, Floats
+from anetrain.cpu._arrays import Floats, Halves
+from anetrain.generation.cache import Cache
 from anetrain.spec import ModelSpec
-
-Halves = npt.NDArray[np.float16]
 
 
 class Decoder:

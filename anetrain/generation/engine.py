@@ -22,8 +22,9 @@ from anetrain.blocks import (
     build_logits,
 )
 from anetrain.cpu import half_split_order
+from anetrain.cpu._arrays import Floats
 from anetrain.device import Device
-from anetrain.generation.cache import Cache, Floats
+from anetrain.generation.cache import Cache
 from anetrain.generation.decode import Decoder
 from anetrain.generation.prefill import Prefill
 from anetrain.generation.widths import ModelPart, WidthStacks

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from anetrain.blocks import Attention, Embedding, LlamaBlock, build, build_embedding
+from anetrain.cpu._arrays import Floats
 from anetrain.device import Device
-from anetrain.generation.cache import Cache, Floats
+from anetrain.generation.cache import Cache
 from anetrain.generation.widths import ModelPart, WidthStacks
 from anetrain.graph import BlockGraph, Value
 from anetrain.graph.builder import Precision

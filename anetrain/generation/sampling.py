@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from anetrain.cpu._arrays import Floats
 
 
 class Sampler:

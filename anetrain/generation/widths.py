@@ -12,7 +12,6 @@ from anetrain.blocks import Block, Classifier, Embedding
 from anetrain.device import Device
 from anetrain.graph import BlockGraph
 from anetrain.graph.builder import Precision
-from anetrain.graph.parameters import named
 from anetrain.lower.ladder import choose
 from anetrain.mil.types import Array
 from anetrain.model import Model
@@ -52,7 +51,8 @@ class WidthStacks:
         if not model.causal:
             raise ValueError("the model looks ahead (causal=False): it cannot continue a text")
         self.device, self.model, self.parts, self.weights = device, model, list(parts), weights
-        self.longest = None if _takes_any_length(model) else model.spec.seq
+        longer = replace(model.spec, seq=model.spec.seq + SMALLEST)
+        self.longest = None if model.has_parameters_of(longer) else model.spec.seq
         self._graph_of = graph_of
         self._precision: Precision = "fp32" if device.facts["fp32"] else "fp16"
         self._compiled: dict[int, list[CompiledPlan]] = {}
@@ -118,14 +118,3 @@ class WidthStacks:
                 compiled.unload()
             raise
         return found
-
-
-def _takes_any_length(model: Model) -> bool:
-    """No parameter has one element for each position."""
-    longer = replace(model.spec, seq=model.spec.seq + SMALLEST)
-    shapes = {name: item.shape for name, item in model.parameters.items()}
-    return all(
-        shapes.get(item.name) == item.shape
-        for prefix, part in model.parts
-        for item in named(part.weights(longer), prefix)
-    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from anetrain.lower.check import check_programs, checkable
-from anetrain.lower.plan import Dispatch, Plan, ProgramSpec, Receive, Send, Step
+from anetrain.lower.plan import Plan, ProgramSpec, Receive, Send, Step, dispatched
 from anetrain.mil.text import Program
 from anetrain.mil.types import dtype
 
@@ -24,9 +24,9 @@ def plan_report(plan: Plan, profiles: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "layout": plan.layout,
         "granularity": plan.granularity,
-        "dispatches": {"forward": _dispatches(plan.forward), "backward": _dispatches(plan.backward)},
+        "dispatches": {"forward": len(dispatched(plan.forward)), "backward": len(dispatched(plan.backward))},
         "programs": [_program(spec) for spec in plan.programs],
-        "flops": {"forward": _flops(plan, plan.forward), "backward": _flops(plan, plan.backward)},
+        "flops": {"forward": plan.flops(plan.forward), "backward": plan.flops(plan.backward)},
         "host_bytes": {"forward": _host_bytes(plan.forward, item), "backward": _host_bytes(plan.backward, item)},
         "saved_bytes": plan.saved_bytes // 2 * item,
         "saved": plan.saved,
@@ -87,14 +87,6 @@ def _program(spec: ProgramSpec) -> dict[str, Any]:
         "operations": known.operations,
         "working_set_bytes": known.working_set_bytes,
     }
-
-
-def _dispatches(steps: Iterable[Step]) -> int:
-    return sum(isinstance(step, Dispatch) for step in steps)
-
-
-def _flops(plan: Plan, steps: Iterable[Step]) -> int:
-    return sum(plan.programs[step.program].report.flops for step in steps if isinstance(step, Dispatch))
 
 
 def _host_bytes(steps: Sequence[Step], item: int) -> dict[str, int]:

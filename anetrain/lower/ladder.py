@@ -22,7 +22,7 @@ from anetrain.errors import CompileError
 from anetrain.lower.check import check_on_device
 from anetrain.lower.lowering import GRANULARITIES, lower
 from anetrain.lower.memory import Descent, LadderMemory, Remembered
-from anetrain.lower.plan import Dispatch, Granularity, Layout, Plan, ProgramSpec
+from anetrain.lower.plan import Granularity, Layout, Plan, ProgramSpec, dispatched
 from anetrain.lower.surfaces import Outputs
 
 log = logging.getLogger("anetrain.lower")
@@ -118,8 +118,7 @@ class KnownRefusalError(CompileError):
 
 
 def _dispatched(plan: Plan, backward: bool) -> list[ProgramSpec]:
-    steps = plan.forward + (plan.backward if backward else [])
-    return [plan.programs[step.program] for step in steps if isinstance(step, Dispatch)]
+    return [plan.programs[index] for index in dispatched(plan.steps(backward=backward))]
 
 
 def _refuse_what_cannot_pass(programs: list[ProgramSpec], plan: Plan, device: Device) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -137,3 +137,14 @@ class Plan:
     saved_bytes: int  # what forward keeps on surfaces for backward
     recomputed: list[str]  # the ops that backward does again, "softmax [1, 12, 256, 256]"
     saved: list[str] = field(default_factory=list)  # the ops whose results the saved bytes are, in the same words
+
+    def steps(self, *, backward: bool) -> list[Step]:
+        return self.forward + (self.backward if backward else [])
+
+    def flops(self, steps: Iterable[Step]) -> int:
+        return sum(self.programs[index].report.flops for index in dispatched(steps))
+
+
+def dispatched(steps: Iterable[Step]) -> list[int]:
+    """Indices of the programs that run, one for each dispatch."""
+    return [step.program for step in steps if isinstance(step, Dispatch)]

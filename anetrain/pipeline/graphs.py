@@ -9,7 +9,6 @@ from anetrain.blocks import Block, Classifier, Embedding, build, build_embedding
 from anetrain.device import Device
 from anetrain.graph import BlockGraph, Place
 from anetrain.graph.builder import Precision
-from anetrain.graph.parameters import named
 from anetrain.lower import Layout
 from anetrain.lower.weights import padded
 from anetrain.model import Model
@@ -58,8 +57,4 @@ def padded_spec(model: Model) -> ModelSpec:
     """Sequences are a multiple of 32 long on the device. What is added counts for nothing, and comes last. As they are
     where a token may depend on later ones, or a parameter has one element for each position."""
     wide = dataclasses.replace(model.spec, seq=padded(model.spec.seq))
-    shapes = {name: item.shape for name, item in model.parameters.items()}
-    fits = all(
-        shapes[item.name] == item.shape for prefix, part in model.parts for item in named(part.weights(wide), prefix)
-    )
-    return wide if model.causal and fits else model.spec
+    return wide if model.causal and model.has_parameters_of(wide) else model.spec

@@ -17,7 +17,7 @@ from anetrain.device import Device
 from anetrain.graph import Node, Place, place
 from anetrain.graph.builder import Precision
 from anetrain.lower import Layout, choose
-from anetrain.lower.plan import Dispatch, Plan, Step
+from anetrain.lower.plan import Plan, dispatched
 from anetrain.model import Model
 from anetrain.pipeline.extras import Extras, chosen
 from anetrain.pipeline.graphs import part_graphs
@@ -47,8 +47,8 @@ def places(
         for node in plans[key].derived.graph.nodes:
             if name := _part_of_the_step(node, part.block):
                 of[name] = place(node)
-        forward += _dispatches(plans[key].forward)
-        backward += _dispatches(plans[key].backward)
+        forward += len(dispatched(plans[key].forward))
+        backward += len(dispatched(plans[key].backward))
     return Places(of, forward, backward)
 
 
@@ -66,7 +66,3 @@ def _part_of_the_step(node: Node, block: Block | Embedding | Classifier) -> str:
     if op == "host_add" and not is_end:
         return "residual sums"
     return "loss, gradient of the logits" if op == "cross_entropy" else ""
-
-
-def _dispatches(steps: list[Step]) -> int:
-    return sum(isinstance(step, Dispatch) for step in steps)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from anetrain.device import Device, Port, Program, Surface
 from anetrain.graph import Value
-from anetrain.lower.plan import Dispatch, Plan, ProgramSpec, SurfaceSpec
+from anetrain.lower.plan import Plan, ProgramSpec, SurfaceSpec, dispatched
 from anetrain.mil.types import Array
 from anetrain.pipeline.baking import Baking, Fingerprint
 from anetrain.pipeline.check import check_plan
@@ -170,5 +170,4 @@ class CompiledPlan:
 
 def used_programs(plan: Plan, backward: bool) -> list[int]:
     """Each once, in the order in which they run first."""
-    steps = plan.forward + (plan.backward if backward else [])
-    return list(dict.fromkeys(step.program for step in steps if isinstance(step, Dispatch)))
+    return list(dict.fromkeys(dispatched(plan.steps(backward=backward))))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
 
 import numpy as np
 
-from anetrain.cpu import HalfMoves
+from anetrain.cpu import HalfBlock, HalfMoves
 from anetrain.lower.plan import WeightPlace
 from anetrain.mil.types import Array
-
-# Values, the place of the first element, the distance between rows there; both in elements.
-Block: TypeAlias = tuple[Array, int, int]
 
 
 def row_runs(begin: int, end: int, paired_head: int) -> Iterator[tuple[int, slice]]:
@@ -35,10 +31,10 @@ def row_runs(begin: int, end: int, paired_head: int) -> Iterator[tuple[int, slic
         first += count
 
 
-def matrix_blocks(place: WeightPlace, master: Array, first: int, width: int) -> list[Block]:
+def matrix_blocks(place: WeightPlace, master: Array, first: int, width: int) -> list[HalfBlock]:
     """A parameter of two axes or more, to where its first element is `first` and rows are `width` apart."""
     rows_each = math.prod(master.shape[1:-1])
-    blocks: list[Block] = []
+    blocks: list[HalfBlock] = []
     for position, stored in row_runs(place.begin, place.end, place.paired_head):
         rows = master[stored].reshape(-1, master.shape[-1])  # a view: the masters change in place
         offset = first + position * rows_each * (1 if place.transpose else width)
@@ -46,7 +42,7 @@ def matrix_blocks(place: WeightPlace, master: Array, first: int, width: int) -> 
     return blocks
 
 
-def mover(item_bytes: int, blocks: list[Block]) -> Callable[[Array], None]:
+def mover(item_bytes: int, blocks: list[HalfBlock]) -> Callable[[Array], None]:
     """Writes the blocks into bytes that hold fp16 elements, or fp32 ones in the emulator's fp32 mode."""
     if item_bytes == 2:
         moves = HalfMoves(blocks)

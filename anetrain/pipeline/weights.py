@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anetrain.cpu import HalfCopies, HalfTarget, half_split_order
+from anetrain.cpu import HalfBlock, HalfCopies, HalfTarget, half_split_order
 from anetrain.graph import Value
 from anetrain.lower.plan import WeightPlace
 from anetrain.mil.types import Array
-from anetrain.pipeline.rows import Block, matrix_blocks, mover
+from anetrain.pipeline.rows import matrix_blocks, mover
 from anetrain.pipeline.surfaces import PlacedSurface
 
 
@@ -33,9 +33,9 @@ class Staging:
         master_of: Callable[[Value], Array],
     ) -> None:
         self._gathers: list[Callable[[], object]] = []
-        found: dict[PlacedSurface, list[Block]] = {}
-        left: dict[PlacedSurface, list[Block]] = {}
-        self.copied: list[tuple[Array, PlacedSurface, Block]] = []
+        found: dict[PlacedSurface, list[HalfBlock]] = {}
+        left: dict[PlacedSurface, list[HalfBlock]] = {}
+        self.copied: list[tuple[Array, PlacedSurface, HalfBlock]] = []
         """(master, surface, block) of what an update may copy."""
         self.bytes = 0  # of one staging
         for place in places:
@@ -61,7 +61,7 @@ class Staging:
             with surface.surface.lock(write=True) as view:
                 move(view)
 
-    def _vector(self, place: WeightPlace, surface: PlacedSurface, master: Array) -> list[Block]:
+    def _vector(self, place: WeightPlace, surface: PlacedSurface, master: Array) -> list[HalfBlock]:
         """Row by row, through a small buffer, whose last row ends with zeros."""
         assert place.region is not None
         buffer = np.zeros((place.region.rows, place.region.columns), np.float32)
@@ -83,7 +83,7 @@ class WeightCopies:
     def __init__(self, stagings: Iterable[Staging], begin: Callable[[], object]) -> None:
         self._begin = begin
         self._targets: dict[PlacedSurface, HalfTarget] = {}
-        blocks: dict[int, list[tuple[HalfTarget, Block]]] = {}  # by the identity of the master
+        blocks: dict[int, list[tuple[HalfTarget, HalfBlock]]] = {}  # by the identity of the master
         masters: dict[int, Array] = {}
         for staging in stagings:
             for master, surface, block in staging.copied:
@@ -112,5 +112,5 @@ class WeightCopies:
         self.made = kind is None
 
 
-def _movers(found: Mapping[PlacedSurface, list[Block]]) -> list[tuple[PlacedSurface, Callable[[Array], None]]]:
+def _movers(found: Mapping[PlacedSurface, list[HalfBlock]]) -> list[tuple[PlacedSurface, Callable[[Array], None]]]:
     return [(surface, mover(surface.item_bytes, blocks)) for surface, blocks in found.items()]

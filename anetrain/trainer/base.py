@@ -238,10 +238,7 @@ class Trainer:
             return
         compiles, before = self.pipeline.compiles, self._account.so_far()
         with self._account.part("restaging"):
-            if copied:
-                self.pipeline.stage(copied=True)
-            else:
-                self.pipeline.stage()
+            self.pipeline.stage(copied)
         self._is_staged = True
         count = self.pipeline.compiles - compiles
         seconds = self._account.so_far().since(before).parts.get("compiling", 0.0)

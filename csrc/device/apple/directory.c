@@ -151,13 +151,22 @@ ane_status ane_directory_acquire(const char *root, const char *id, ane_directory
   return status;
 }
 
+/* The last one out removes it. A lock that becomes exclusive is given up for a moment (flock(2)): another process may
+ * have removed the directory in it, and a third one made it anew. */
+static void leave(const ane_directory *directory) {
+  char lock_path[PATH_BYTES];
+  if (!join(lock_path, directory->path, USE_LOCK)) return;
+  if (lock_file(directory->use_lock, LOCK_EX | LOCK_NB) == 0 && still_there(directory->use_lock, lock_path))
+    (void)remove_directory(directory->path);
+}
+
 void ane_directory_release(ane_directory *directory) {
   pthread_mutex_lock(&table_mutex);
   if (--directory->references == 0) {
     ane_directory **link = &table;
     while (*link != directory) link = &(*link)->next;
     *link = directory->next;
-    if (lock_file(directory->use_lock, LOCK_EX | LOCK_NB) == 0) (void)remove_directory(directory->path);
+    leave(directory);
     close(directory->use_lock);
     free(directory->path);
     free(directory);
