@@ -22,6 +22,7 @@ COMMANDS = {
     "data": Command("anetrain.commands.data", "prepare text for training, look at token files, download data"),
     "convert": Command("anetrain.commands.convert", "models from and to llama2.c, Hugging Face, checkpoints"),
     "generate": Command("anetrain.commands.generate", "continue a text, or answer, with a trained model"),
+    "estimate": Command("anetrain.commands.estimate", "what a step would take on a chip's engine, by a cost model"),
     "info": Command("anetrain.info", "what this machine offers, and which device is chosen"),
 }
 

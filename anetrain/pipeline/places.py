@@ -9,6 +9,7 @@ scripts/extras_docs.py writes the tables of docs/pipeline.md with this.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from anetrain.autodiff import differentiate
@@ -20,7 +21,7 @@ from anetrain.lower import Layout, choose
 from anetrain.lower.plan import Plan, dispatched
 from anetrain.model import Model
 from anetrain.pipeline.extras import Extras, chosen
-from anetrain.pipeline.graphs import part_graphs
+from anetrain.pipeline.graphs import PartGraph, part_graphs
 from anetrain.pipeline.same import signature
 
 
@@ -37,19 +38,27 @@ def places(
     model: Model, device: Device, *, layout: Layout = "stacked", extras: Extras = "none", precision: Precision = "fp16"
 ) -> Places:
     """With the largest programs that the device takes."""
-    plans: dict[object, Plan] = {}
     of: dict[str, Place] = {}
     forward = backward = 0
+    for part, plan in part_plans(model, device, layout=layout, extras=extras, precision=precision):
+        for node in plan.derived.graph.nodes:
+            if name := _part_of_the_step(node, part.block):
+                of[name] = place(node)
+        forward += len(dispatched(plan.forward))
+        backward += len(dispatched(plan.backward))
+    return Places(of, forward, backward)
+
+
+def part_plans(
+    model: Model, device: Device, *, layout: Layout = "stacked", extras: Extras = "none", precision: Precision = "fp16"
+) -> Iterator[tuple[PartGraph, Plan]]:
+    """The parts of a model in the order of forward; equal ones share a plan."""
+    plans: dict[object, Plan] = {}
     for part in part_graphs(model, device, layout, chosen(extras), precision):
         key = signature(part.graph)
         if key not in plans:
             plans[key] = choose(differentiate(part.graph), device, lambda plan: plan, layout=layout).plan
-        for node in plans[key].derived.graph.nodes:
-            if name := _part_of_the_step(node, part.block):
-                of[name] = place(node)
-        forward += len(dispatched(plans[key].forward))
-        backward += len(dispatched(plans[key].backward))
-    return Places(of, forward, backward)
+        yield part, plans[key]
 
 
 def _part_of_the_step(node: Node, block: Block | Embedding | Classifier) -> str:
