@@ -6,7 +6,7 @@ A bench has no clock, no table and no process of its own: `run.py` gives it a `L
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from anetrain.device import Device, Program, Request, Surface
 from anetrain.mil import Graph
-from anetrain.results import Check, Finding, Measurement, Meter, Scalar
+from anetrain.results import Check, Finding, Measurement, Meter, Scalar, Timing
 
 Scale = Literal["full", "small"]
 """`small`: the same code at sizes that any machine does in seconds. Never compared with `full`, nor with anything."""
@@ -57,8 +57,19 @@ class Bench(ABC):
     def measure(self, lab: Lab, case: Case) -> Measurement:
         """Values first: `Measurement.of` refuses to keep times of wrong ones. What the device refuses is raised."""
 
+    def timed(self, case: Case, check: Check, clock: Callable[[], Timing], **known: Any) -> Measurement:
+        """Values before times: `clock` is called only where the check has passed.
+
+        return self.timed(case, check, lambda: lab.meter.time(bound.request.run), flops=..., weight_bytes=...)
+        """
+        known = {"parameters": dict(case.parameters)} | known
+        if not check.passed:
+            return Measurement.wrong(self.name, case.name, check, **known)
+        return Measurement.of(self.name, case.name, clock(), check, **known)
+
     def findings(self, measured: Sequence[Measurement]) -> Sequence[Finding]:
-        """Of any subset of the cases: a run may have been interrupted, and cases may have failed."""
+        """Of any subset of the cases: a run may have been interrupted, and cases may have failed. Those that rest on
+        times (`Finding.from_times`) are not kept of an emulator."""
         return ()
 
 
@@ -72,9 +83,19 @@ class Bound:
     outputs: Mapping[str, Surface]
 
     @classmethod
-    def of(cls, device: Device, graph: Graph, arrays: Mapping[str, npt.NDArray[Any]], label: str) -> Bound:
-        """Compiles the graph and writes its inputs."""
-        program = device.compile(graph.program(dialect=device.facts["dialect"]), label=label)
+    def of(
+        cls,
+        device: Device,
+        graph: Graph,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        label: str,
+        *,
+        single_blob: bool = False,
+    ) -> Bound:
+        """Compiles the graph and writes its inputs. `single_blob`: all its constants in one file, as chips may take no
+        more than 16 (C14)."""
+        source = graph.program(dialect=device.facts["dialect"], single_blob=single_blob)
+        program = device.compile(source, label=label)
         inputs = {port.name: device.surface_for(port) for port in program.inputs}
         outputs = {port.name: device.surface_for(port) for port in program.outputs}
         for port in program.inputs:

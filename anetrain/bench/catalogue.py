@@ -6,7 +6,10 @@ import importlib
 
 from anetrain.bench.base import Bench
 
-BENCHES: dict[str, str] = {}
+BENCHES = {
+    "peak": "anetrain.bench.peak:Peak",
+    "latency": "anetrain.bench.latency:Latency",
+}
 """Name -> "module:class", in the order of `anetrain bench all`."""
 
 

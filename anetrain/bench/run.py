@@ -40,7 +40,7 @@ class Settings:
     """Arguments of `anetrain.device.open`."""
     scale: Scale = "full"
     seed: int = 0
-    meter: Mapping[str, float] = field(default_factory=dict)
+    meter: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `Meter`."""
 
 
@@ -97,7 +97,9 @@ class Run:
             "seed": settings.seed,
             "meter": dict(settings.meter),
         }
-        return self._runner.run(f"{__name__}:measure", arguments, timeout_s=case.timeout_s)
+        return self._runner.run(
+            f"{__name__}:measure", arguments, timeout_s=case.timeout_s + Meter(**settings.meter).most_s
+        )
 
     def _renew(self) -> None:
         self._runner.renew()
@@ -108,7 +110,8 @@ class Run:
         measurements = (*self.results.measurements, measurement)
         of_bench = [other for other in measurements if other.bench == bench.name]
         others = tuple(finding for finding in self.results.findings if finding.bench != bench.name)
-        findings = others + tuple(bench.findings(of_bench))
+        real = self.results.device.kind == "ane"
+        findings = others + tuple(found for found in bench.findings(of_bench) if real or not found.from_times)
         self.results = self.results.model_copy(update={"measurements": measurements, "findings": findings})
 
 

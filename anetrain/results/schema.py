@@ -170,12 +170,17 @@ class Measurement(Part):
     def of(cls, bench: str, case: str, timing: Timing, check: Check, **known: Any) -> Measurement:
         """What was measured, or, where the values are wrong, that they are."""
         if not check.passed:
-            worst = check.largest_error
-            error = "values that are not finite" if worst is None else f"an error of {worst:.3g}"
-            reason = f"{error} against {check.against}; at most {check.allowed:.3g} of {check.of} expected"
-            return cls(bench=bench, case=case, status="wrong", reason=reason, check=check, **known)
+            return cls.wrong(bench, case, check, **known)
         figures = figures_of(timing, known.get("flops"), known.get("bytes_moved"))
         return cls(bench=bench, case=case, status="measured", check=check, timing=timing, figures=figures, **known)
+
+    @classmethod
+    def wrong(cls, bench: str, case: str, check: Check, **known: Any) -> Measurement:
+        """Of a case whose check did not pass: there is nothing to time."""
+        worst = check.largest_error
+        error = "values that are not finite" if worst is None else f"an error of {worst:.3g}"
+        reason = f"{error} against {check.against}; at most {check.allowed:.3g} of {check.of} expected"
+        return cls(bench=bench, case=case, status="wrong", reason=reason, check=check, **known)
 
 
 def figures_of(timing: Timing | None, flops: int | None, bytes_moved: int | None) -> dict[str, float]:
@@ -198,6 +203,7 @@ class Finding(Part):
     answer: str = Field(description="a sentence")
     figures: dict[str, float] = Field(default_factory=dict)
     basis: tuple[str, ...] = Field(description="the cases it was computed from")
+    from_times: bool = Field(default=True, description="it rests on times: nothing to be found from an emulator")
 
 
 # ---------------------------------------------------------------- probes
@@ -255,6 +261,12 @@ class Results(Part):
     measurements: tuple[Measurement, ...] = ()
     findings: tuple[Finding, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+
+    @model_validator(mode="after")
+    def _no_emulated_performance(self) -> Results:
+        if self.device.kind == "emulator" and (timed := [found.bench for found in self.findings if found.from_times]):
+            raise ValueError(f"findings of {', '.join(timed)} rest on times, and those are of an emulator's CPU")
+        return self
 
 
 def device_of(facts: Mapping[str, Any]) -> Device:
