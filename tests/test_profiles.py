@@ -103,6 +103,10 @@ def test_scalar_operand_takes_a_weight_slot() -> None:
         bare({"blobfile-weights": 3}).compile(RuleCase(scaled).program())
 
 
+def test_one_file_of_several_weights_is_one_file() -> None:
+    bare({"blobfile-weights": 1}).compile(RuleCase(several_weights, single_blob=True).program())
+
+
 @pytest.mark.parametrize("rule", FAILING)
 def test_evaluate_rule(rule: str) -> None:
     case = FAILING[rule]

@@ -39,7 +39,7 @@ SAID = {
     "conv-input-channels": ("64 input channels", "less than 64"),
     "conv-kernel-width": ("a kernel of width 5", "at most 4"),
     "conv-fixed-channels": ("64 input and 64 output channels", "512 of both"),
-    "blobfile-weights": ("3 BLOBFILE weights", "at most 2"),
+    "blobfile-weights": ("3 files of weights", "at most 2"),
     "blob-metadata": ("524288 bytes", "8192, for tensor<fp16, [64, 64, 1, 1]>"),
     "blobfile-per-weight": ("3 weights in 1 files", "one file for each weight"),
     "wide-rows": ("rows of 128 elements", "at most 127"),
