@@ -40,7 +40,8 @@ def build_library(compiler: Compiler, package: Path) -> None:
     subprocess.run(command, check=True)
     include = package / "include" / "anetrain"
     include.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(CSRC / "device" / "ane.h", include / "ane.h")
+    for header in ("ane.h", "ane_raw.h"):
+        shutil.copy2(CSRC / "device" / header, include / header)
 
 
 class BuildNative(build_ext):

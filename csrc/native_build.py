@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from objc_protocols import methods_of
+
 CSRC = Path(__file__).parent.resolve()
 APPLE = sys.platform == "darwin"
 MACHINE = os.environ.get("ARCHFLAGS", "").split()[-1:] or [platform.machine()]
@@ -77,6 +79,15 @@ def embed_profiles(target: Path) -> None:
     write_if_changed(target / "builtin_profiles.inc", "".join(lines))
 
 
+def embed_framework_methods(target: Path) -> None:
+    """What the framework's classes are expected to have; the emulator answers with it when it is asked for its API."""
+    header = CSRC / "device/apple/private_api.h"
+    lines = [f"// Generated from {header.relative_to(CSRC.parent)}.\n"]
+    for owner, methods in methods_of(header.read_text()).items():
+        lines += [f'{{"{owner}", "{selector}", "{encoding}"}},\n' for selector, encoding in methods.items()]
+    write_if_changed(target / "framework_methods.inc", "".join(lines))
+
+
 class Compiler:
     """Compiles files of csrc/ into objects under `work`; `extra_flags` come last."""
 
@@ -109,6 +120,7 @@ class Compiler:
             if shutil.which(name) is None:
                 raise SystemExit(f"no compiler {name!r}: anetrain is built from C and C++ (docs/troubleshooting.md)")
         embed_profiles(self.generated)
+        embed_framework_methods(self.generated)
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
             return list(pool.map(self.compile, sources))
 

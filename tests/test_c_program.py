@@ -36,7 +36,9 @@ def test_hello_is_compiled_and_run(compiler: str, tmp_path: Path):
     assert done.stdout.endswith("hello, ANE\n")
 
 
-def test_the_header_is_also_cpp(compiler: str, tmp_path: Path):
-    source = tmp_path / "header.cpp"
-    source.write_text("#include <anetrain/ane.h>\nint main() { return ane_version() == nullptr; }\n")
-    subprocess.run([compiler, *flags("c++20"), "-fsyntax-only", str(source)], check=True)
+@pytest.mark.parametrize("header", ["ane.h", "ane_raw.h"])
+def test_the_headers_are_also_cpp(compiler: str, tmp_path: Path, header: str):
+    for standard, suffix, null in (("c++20", "cpp", "nullptr"), ("c11", "c", "0")):
+        source = tmp_path / f"header.{suffix}"
+        source.write_text(f"#include <anetrain/{header}>\nint main(void) {{ return ane_version() == {null}; }}\n")
+        subprocess.run([compiler, *flags(standard), "-fsyntax-only", str(source)], check=True)

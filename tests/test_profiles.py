@@ -12,6 +12,7 @@ import pytest
 from anetrain import device
 from anetrain.errors import ArgumentError, CompileError, EvalError
 from anetrain.mil import Graph
+from tests.raw_cases import RAW
 from tests.rule_programs import CHANGED, FAILING, REFUSED, RuleCase, ValueCase, several_weights
 from tests.support import emulator
 
@@ -25,6 +26,7 @@ FIELDS = ("name", "chip", "architecture", "sub_type", "cores", "engines", "diale
 BARE = {"blob-metadata": False, "border-dtype": False, "border-width": False, "opset": False}
 LOAD_RULES = ("live-program-limit", "lifetime-compile-limit", "program-weight-bytes", "weight-window-bytes")
 CACHE = "compiled-model-cache"
+RAW_REFUSALS = ("chaining-unavailable", "no-performance-stats")
 DOMAIN = "com.apple.appleneuralengine"
 FP16 = np.arange(65536, dtype=np.uint16).view(np.float16)
 
@@ -41,7 +43,7 @@ def run_zeros(program: device.Program) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {*REFUSED, *FAILING, *CHANGED, *LOAD_RULES, CACHE} == set(RULES)
+    assert {*REFUSED, *FAILING, *CHANGED, *LOAD_RULES, CACHE, *RAW} == set(RULES)
 
 
 @pytest.mark.parametrize("rule", REFUSED)
@@ -300,6 +302,9 @@ def test_chips_differ_where_the_evidence_does() -> None:
     assert (rules["m1"]["axis-limit"], rules["m4"]["axis-limit"]) == (16384, 65536)
     assert (rules["m1"]["conv-kernel-width"], rules["m5"]["conv-kernel-width"]) == (13, 15)
     assert "denormal-flush" not in rules["m5"]
+    assert [p for p in PROFILES if rules[p].get("shared-events") == 2] == ["m3pro", "m3ultra"]
+    assert all(set(RAW) <= set(rules[p]) for p in PROFILES if p != "exact")
+    assert not set(RAW) & set(rules["exact"])
     disputed = {"concat", "rsqrt", "gelu", "reduce-mean", "lifetime-compile-limit", *FAILING}
     assert not any(disputed & set(on) for on in rules.values())
 
@@ -380,5 +385,6 @@ def test_rule_explains_itself(rule: str) -> None:
     assert 10 < len(entry["summary"]) < 140
     assert not entry["summary"].endswith(".")
     assert entry["source"].startswith("ANE_FACTS")
-    assert bool(entry["error"]) == (entry["stage"] != "numerics" and rule != CACHE)
+    refuses = rule in RAW_REFUSALS if entry["stage"] == "raw" else entry["stage"] != "numerics" and rule != CACHE
+    assert bool(entry["error"]) == refuses
     assert (entry["kind"] == "number") == bool(entry["unit"])

@@ -58,6 +58,7 @@ struct Request {
 void bind_device(py::module_ &module);
 void bind_surface(py::module_ &module);
 void bind_program(py::module_ &module);
+void bind_raw(py::module_ &module);
 
 }  // namespace anetrain
 #endif

@@ -1,32 +1,7 @@
 // Program and Request: compile, ports, binding, run.
-#include <deque>
-#include <vector>
-
-#include "device_bindings.h"
+#include "device_arguments.h"
 
 namespace anetrain {
-
-// Blobs as the C interface wants them; the Python buffers stay locked for the length of the call.
-class Blobs {
- public:
-  explicit Blobs(const py::dict &blobs) {
-    for (const auto &[path, data] : blobs) {
-      paths_.push_back(py::cast<std::string>(path));
-      buffers_.push_back(py::reinterpret_borrow<py::buffer>(data).request());
-      const py::buffer_info &buffer = buffers_.back();
-      if (PyBuffer_IsContiguous(buffer.view(), 'C') == 0)
-        raise_argument("blob '" + paths_.back() + "' is not contiguous: copy it to bytes");
-      list_.push_back({paths_.back().c_str(), buffer.ptr, static_cast<size_t>(buffer.size * buffer.itemsize)});
-    }
-  }
-  const ane_blob *data() const { return list_.data(); }
-  size_t size() const { return list_.size(); }
-
- private:
-  std::deque<std::string> paths_;  // addresses must not change
-  std::deque<py::buffer_info> buffers_;
-  std::vector<ane_blob> list_;
-};
 
 static Program compile(const Device &device, const py::bytes &text, const py::dict &blobs, const std::string &label) {
   const Blobs files(blobs);
@@ -125,12 +100,6 @@ static Request request(const Program &program, const py::dict &inputs, const py:
   Request result;
   result.handle.reset(made);
   return result;
-}
-
-static std::vector<ane_surface *> handles(const py::list &surfaces) {
-  std::vector<ane_surface *> list;
-  for (const auto &surface : surfaces) list.push_back(py::cast<const Surface &>(surface).handle.get());
-  return list;
 }
 
 static Request request_positional(const Program &program, const py::list &inputs, const py::list &outputs) {

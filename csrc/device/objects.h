@@ -66,6 +66,7 @@ struct ane_program {
   ane_backend_program *handle = nullptr;
   std::vector<ane_port> inputs, outputs;
   std::string label, report, report_with_counters;
+  std::vector<std::string> blob_paths;
   std::mutex turn;  // one evaluation at a time; guards `loaded`
   bool loaded = false;
 };
@@ -82,6 +83,7 @@ struct ane_request {
   std::vector<ane_surface *> inputs, outputs;  // device order
   std::vector<Use> uses;
   std::vector<uint64_t> input_seeds;  // written at each evaluation, in the program's turn
+  bool is_raw = false;                // made by ane_raw_request_create: the engine may do anything with it
 };
 
 namespace ane {
@@ -97,6 +99,18 @@ bool abandoned();
 void poison(ane_device &device, const std::string &reason);
 // Unloads every program that is not in the middle of an evaluation.
 void unload_programs_at_exit(ane_device &device);
+
+// Surfaces by position. `raw` may be null: a request like any other.
+ane_status create_request(ane_program *program, ane_surface *const *inputs, size_t input_count,
+                          ane_surface *const *outputs, size_t output_count, const ane_raw_request *raw,
+                          ane_request **request, ane_error *error);
+// Unloads a loaded program, in its turn.
+ane_status unload(ane_program &program, ane_error *error);
+
+// One evaluation of a request, or of several together: the programs' turns, the surfaces, faults, the watchdog, and
+// what a failure leaves behind.
+ane_status evaluate(ane_request &request, bool may_hang, const EngineCall &call, ane_error *error);
+ane_status evaluate_together(const std::vector<ane_request *> &requests, const EngineCall &call, ane_error *error);
 
 inline void retain(ane_device *device) { device->references.fetch_add(1, std::memory_order_relaxed); }
 inline void retain(ane_program *program) { program->references.fetch_add(1, std::memory_order_relaxed); }

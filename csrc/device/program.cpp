@@ -70,7 +70,7 @@ static ane_status check_port_order(const std::vector<ane_port> &ports, ane_error
   return ANE_OK;
 }
 
-static ane_status unload_backend(ane_program &program, ane_error *error) {
+ane_status unload(ane_program &program, ane_error *error) {
   ane_device &device = *program.device;
   program.loaded = false;
   device.process->live_programs--;
@@ -121,7 +121,7 @@ static void destroy(ane_program *program) {
   }
   // A poisoned engine may hang in anything: its programs stay where they are.
   if (program->handle && !device.poisoned) {
-    if (program->loaded) unload_backend(*program, nullptr);
+    if (program->loaded) unload(*program, nullptr);
     device.backend->program_destroy(program->handle);
   }
   delete program;
@@ -163,6 +163,7 @@ static ane_status create(ane_device &device, const Source &source, const char *l
   std::unique_ptr<ane_program, void (*)(ane_program *)> program(new ane_program, destroy);
   program->device = &device;
   program->label = label;
+  for (size_t i = 0; i < source.blob_count; i++) program->blob_paths.emplace_back(source.blobs[i].path);
   {
     std::lock_guard lock(device.programs_mutex);
     device.programs.insert(program.get());
@@ -181,7 +182,7 @@ void unload_programs_at_exit(ane_device &device) {
     std::unique_lock turn(program->turn, std::defer_lock);
     for (int tries = 0; tries < 100 && !turn.try_lock(); tries++)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    if (turn.owns_lock() && program->loaded) unload_backend(*program, nullptr);
+    if (turn.owns_lock() && program->loaded) unload(*program, nullptr);
   }
 }
 
@@ -212,7 +213,7 @@ ane_status ane_program_unload(ane_program *program, ane_error *error) {
     if (const ane_status status = ane::check_usable(*program->device, error)) return status;
     std::lock_guard turn(program->turn);
     if (!program->loaded) return ANE_OK;
-    return ane::unload_backend(*program, error);
+    return ane::unload(*program, error);
   });
 }
 

@@ -92,10 +92,25 @@ static ane_status check_distinct_outputs(const ane_request &request, ane_error *
   return ANE_OK;
 }
 
+static ane_status create_in_backend(ane_request &request, const std::vector<ane_backend_surface *> &inputs,
+                                    const std::vector<ane_backend_surface *> &outputs, const ane_raw_request *raw,
+                                    ane_error *error) {
+  const ane_backend &backend = *request.program->device->backend;
+  ane_backend_program *program = request.program->handle;
+  if (!raw)
+    return backend.request_create(program, inputs.data(), inputs.size(), outputs.data(), outputs.size(),
+                                  &request.handle, error);
+  const ane_backend_raw_request fields = {raw->procedure_index,
+                                          raw->weights_buffer ? raw->weights_buffer->handle : nullptr,
+                                          raw->performance_stats, raw->shared_events};
+  return backend.raw->request_create(program, inputs.data(), inputs.size(), outputs.data(), outputs.size(), &fields,
+                                     &request.handle, error);
+}
+
 // `request` has its program and surfaces; makes the back end's half and takes the references.
-static ane_status finish(std::unique_ptr<ane_request> request, ane_request **result, ane_error *error) {
+static ane_status finish(std::unique_ptr<ane_request> request, const ane_raw_request *raw, ane_request **result,
+                         ane_error *error) {
   ane_program &program = *request->program;
-  const ane_backend &backend = *program.device->backend;
   std::vector<ane_backend_surface *> inputs, outputs;
   for (size_t i = 0; i < request->inputs.size(); i++) {
     inputs.push_back(request->inputs[i]->handle);
@@ -105,12 +120,12 @@ static ane_status finish(std::unique_ptr<ane_request> request, ane_request **res
     outputs.push_back(request->outputs[i]->handle);
     add_use(*request, request->outputs[i], true, program.outputs[i].name);
   }
+  if (raw && raw->weights_buffer) add_use(*request, raw->weights_buffer, false, "the weights buffer");
+  request->is_raw = raw != nullptr;
   request->input_seeds.resize(inputs.size());
   std::lock_guard turn(program.turn);
   if (!program.loaded) return ane_fail(error, ANE_BAD_ARGUMENT, "the program is unloaded: compile it again");
-  if (const ane_status status = backend.request_create(program.handle, inputs.data(), inputs.size(), outputs.data(),
-                                                       outputs.size(), &request->handle, error))
-    return status;
+  if (const ane_status status = create_in_backend(*request, inputs, outputs, raw, error)) return status;
   retain(&program);
   for (const ane_request::Use &use : request->uses) retain(use.surface);
   program.device->live_requests++;
@@ -131,6 +146,18 @@ static ane_status check_program(ane_program *program, ane_request **request, ane
   return check_usable(*program->device, error);
 }
 
+ane_status create_request(ane_program *program, ane_surface *const *inputs, size_t input_count,
+                          ane_surface *const *outputs, size_t output_count, const ane_raw_request *raw,
+                          ane_request **request, ane_error *error) {
+  if (const ane_status failed = check_program(program, request, error)) return failed;
+  auto made = request_of(program);
+  if (const ane_status failed = bind_by_position(*program, false, inputs, input_count, &made->inputs, error))
+    return failed;
+  if (const ane_status failed = bind_by_position(*program, true, outputs, output_count, &made->outputs, error))
+    return failed;
+  return finish(std::move(made), raw, request, error);
+}
+
 }  // namespace ane
 
 ane_status ane_request_create(ane_program *program, const ane_binding *inputs, size_t input_count,
@@ -143,7 +170,7 @@ ane_status ane_request_create(ane_program *program, const ane_binding *inputs, s
     if (const ane_status failed = ane::bind(*program, true, outputs, output_count, &made->outputs, error))
       return failed;
     if (const ane_status failed = ane::check_distinct_outputs(*made, error)) return failed;
-    return ane::finish(std::move(made), request, error);
+    return ane::finish(std::move(made), nullptr, request, error);
   });
   if (status && program) ane::set_label(error, program->label);
   return status;
@@ -153,13 +180,7 @@ ane_status ane_request_create_positional(ane_program *program, ane_surface *cons
                                          ane_surface *const *outputs, size_t output_count, ane_request **request,
                                          ane_error *error) {
   const ane_status status = ane::guarded(error, [&] {
-    if (const ane_status failed = ane::check_program(program, request, error)) return failed;
-    auto made = ane::request_of(program);
-    if (const ane_status failed = ane::bind_by_position(*program, false, inputs, input_count, &made->inputs, error))
-      return failed;
-    if (const ane_status failed = ane::bind_by_position(*program, true, outputs, output_count, &made->outputs, error))
-      return failed;
-    return ane::finish(std::move(made), request, error);
+    return ane::create_request(program, inputs, input_count, outputs, output_count, nullptr, request, error);
   });
   if (status && program) ane::set_label(error, program->label);
   return status;

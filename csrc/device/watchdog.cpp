@@ -15,7 +15,7 @@ struct Lane {
   std::condition_variable changed;
   State state = State::Idle;
   bool given_up = false;
-  LaneJob job{};
+  LaneJob job;
   ane_status status = ANE_OK;
   ane_error error{};
   std::thread thread;
@@ -34,7 +34,7 @@ static void work(const std::shared_ptr<Lane> &lane) {
     lock.lock();
     if (lane->given_up) return;
     lock.unlock();
-    const ane_status status = job.backend->evaluate(job.request, job.input_seeds, &lane->error);
+    const ane_status status = job.call(&lane->error);
     lock.lock();
     lane->status = status;
     lane->state = Lane::State::Done;

@@ -1,8 +1,9 @@
-// Evaluations that may never return run on a thread of their own, so that the caller can give up on them.
+// Calls of an engine that may never return run on a thread of their own, so that the caller can give up on them.
 #ifndef ANETRAIN_WATCHDOG_H
 #define ANETRAIN_WATCHDOG_H
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -13,12 +14,13 @@ namespace ane {
 
 struct Lane;
 
-// An evaluation for a lane. What it points to must live for ever if the lane is given up.
+// What an evaluation asks of the engine once it has its surfaces. What it refers to must live for ever if it does not
+// come back; what it captures by value does.
+using EngineCall = std::function<ane_status(ane_error *)>;
+
 struct LaneJob {
-  const ane_backend *backend;
-  ane_backend_request *request;
-  const uint64_t *input_seeds;
-  uint32_t stall_ms;  // a fault: sleep this long first
+  EngineCall call;
+  uint32_t stall_ms = 0;  // a fault: sleep this long first
 };
 
 class Watchdog {

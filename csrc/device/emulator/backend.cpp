@@ -4,68 +4,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <memory>
-#include <set>
 
 #include "../error.h"
 #include "../json.h"
-#include "border.h"
-#include "executor.h"
-#include "frontend.h"
-#include "identity.h"
-#include "profile.h"
+#include "engine.h"
 #include "report.h"
 #include "rules.h"
 
 using namespace ane;
-
-struct ane_backend_device {
-  Profile profile;
-  ane_executor executor = ANE_EXECUTOR_FAST;
-  bool fp32 = false, allow_unproven = false;
-  bool has_evaluate_rules = false;  // keeps the usual evaluation free of rule look-ups
-  std::string facts;
-  // An emulated device is an engine of its own: its limits count what was done on it.
-  std::mutex load_mutex;
-  LoadState load;               // guarded by load_mutex
-  std::set<Identity> compiled;  // guarded by load_mutex; kept where the profile has a cache of compiled models
-  std::atomic<bool> tile_poisoned{false};
-  std::atomic<uint64_t> objects{0};
-};
-
-struct ane_backend_surface {
-  ane_backend_device *device = nullptr;
-  uint8_t *base = nullptr;
-  size_t bytes = 0, mapped_bytes = 0;
-  SurfaceImage image;
-};
-
-struct ane_backend_program {
-  ane_backend_device *device = nullptr;
-  std::shared_ptr<const Graph> graph;
-  std::unique_ptr<Executor> executor;  // null once unloaded
-  uint64_t weight_bytes = 0;
-  std::vector<Port> inputs, outputs;
-  std::vector<ane_port> input_ports, output_ports;  // as the layer above sees them
-  std::string report, counters;
-};
-
-struct ane_backend_request {
-  // A padded port: the executor sees `dense`, the surface has the rows 64 bytes apart.
-  struct Padded {
-    const Port *port;
-    uint8_t *surface;
-    std::vector<uint8_t> dense;
-  };
-  ane_backend_program *program = nullptr;
-  std::vector<BoundSurface> inputs, outputs;  // declared order, as the executor wants them
-  std::vector<Padded> padded_inputs, padded_outputs;
-  SurfaceSizes sizes;
-  std::string too_small;  // why the engine would refuse the surfaces; "" when it would not
-};
 
 namespace {
 
@@ -135,7 +83,15 @@ ane_status lock_surface(ane_backend_surface *, bool, ane_error *) { return ANE_O
 
 // ---------------------------------------------------------------- programs
 
-std::unique_ptr<Executor> make_executor(const ane_backend_device &device, std::shared_ptr<const Graph> graph) {
+std::vector<ane_port> public_ports(const std::vector<Port> &ports) {
+  std::vector<ane_port> list;
+  for (const Port &port : ports) list.push_back(port.port);
+  return list;
+}
+
+}  // namespace
+
+std::unique_ptr<Executor> ane::make_executor(const ane_backend_device &device, std::shared_ptr<const Graph> graph) {
   const ExecutorOptions options{&device.profile};
   switch (device.executor) {
     case ANE_EXECUTOR_REFERENCE: return make_reference_executor(std::move(graph), options);
@@ -144,35 +100,22 @@ std::unique_ptr<Executor> make_executor(const ane_backend_device &device, std::s
   }
 }
 
-// Runs the body; a rule that it breaks is one of the device's profile, and the error says of which.
-template <class Body>
-void under_profile(const ane_backend_device &device, Body &&body) {
-  try {
-    body();
-  } catch (DeviceError &failure) {
-    if (!failure.rule.empty()) failure.detail += " (profile " + device.profile.field("name") + ")";
-    throw;
-  }
-}
-
-bool was_compiled(ane_backend_device &device, const Identity &identity) {
+bool ane::was_compiled(ane_backend_device &device, const Identity &identity) {
   std::lock_guard lock(device.load_mutex);
   return device.compiled.contains(identity);
 }
 
-void remember_compiled(ane_backend_device &device, const Identity &identity) {
+void ane::remember_compiled(ane_backend_device &device, const Identity &identity) {
   std::lock_guard lock(device.load_mutex);
   device.compiled.insert(identity);
 }
 
-// Compiles that fail count too. Returns how many there were before.
-uint64_t count_compile(ane_backend_device &device) {
+uint64_t ane::count_compile(ane_backend_device &device) {
   std::lock_guard lock(device.load_mutex);
   return device.load.lifetime_compiles++;
 }
 
-// Takes a place among the loaded programs, as the load-stage rules allow.
-void load(ane_backend_device &device, const ane_backend_program &program, uint64_t earlier_compiles) {
+void ane::load(ane_backend_device &device, const ane_backend_program &program, uint64_t earlier_compiles) {
   std::lock_guard lock(device.load_mutex);
   LoadState others = device.load;
   others.lifetime_compiles = earlier_compiles;
@@ -181,27 +124,23 @@ void load(ane_backend_device &device, const ane_backend_program &program, uint64
   device.load.live_weight_bytes += program.weight_bytes;
 }
 
-void unload(ane_backend_program &program) {
+void ane::unload(ane_backend_program &program) {
   std::lock_guard lock(program.device->load_mutex);
   program.device->load.live_programs--;
   program.device->load.live_weight_bytes -= program.weight_bytes;
   program.executor.reset();
 }
 
-std::vector<ane_port> public_ports(const std::vector<Port> &ports) {
-  std::vector<ane_port> list;
-  for (const Port &port : ports) list.push_back(port.port);
-  return list;
-}
-
-std::unique_ptr<ane_backend_program> compile(ane_backend_device &device, const char *mil, size_t mil_bytes,
-                                             const BlobFiles &files) {
+std::unique_ptr<ane_backend_program> ane::compile(ane_backend_device &device, const std::string &mil,
+                                                  const BlobFiles &files, const BlobView *payloads) {
   auto program = std::make_unique<ane_backend_program>();
   program->device = &device;
+  program->text = mil;
   FrontendOptions frontend;
   frontend.fp32 = device.fp32;
   frontend.strict_blobs = device.profile.on(kBlobMetadataRule.name);
-  auto graph = std::make_shared<const Graph>(compile_text(mil, mil_bytes, files, frontend));
+  frontend.payloads = payloads;
+  auto graph = std::make_shared<const Graph>(compile_text(mil.data(), mil.size(), files, frontend));
   std::vector<std::string> warnings;
   check_rules(*graph, device.profile, device.allow_unproven, &warnings);
   for (const std::string &path : graph->unread_blob_paths)
@@ -216,6 +155,8 @@ std::unique_ptr<ane_backend_program> compile(ane_backend_device &device, const c
   program->report = report_json(*graph, warnings, kExecutorNames[device.executor], *program->executor);
   return program;
 }
+
+namespace {
 
 ane_status create_program(ane_backend_device *device, const char *mil, size_t mil_bytes, const ane_blob *blobs,
                           size_t blob_count, const char *, ane_status (*before_compile)(void *, ane_error *),
@@ -235,7 +176,7 @@ ane_status create_program(ane_backend_device *device, const char *mil, size_t mi
         }
         std::unique_ptr<ane_backend_program> program;
         under_profile(*device, [&] {
-          program = compile(*device, mil, mil_bytes, files);
+          program = compile(*device, std::string(mil, mil_bytes), files);
           if (caches) remember_compiled(*device, identity);
           load(*device, *program, earlier_compiles);
         });
@@ -296,17 +237,40 @@ void bind_side(const std::vector<Port> &ports, ane_backend_surface *const *surfa
   }
 }
 
+}  // namespace
+
+std::unique_ptr<ane_backend_request> ane::bind_request(ane_backend_program &program, ane_backend_surface *const *inputs,
+                                                       ane_backend_surface *const *outputs) {
+  auto request = std::make_unique<ane_backend_request>();
+  request->program = &program;
+  bind_side(program.inputs, inputs, "input", *request, request->inputs, request->padded_inputs, request->sizes.inputs);
+  bind_side(program.outputs, outputs, "output", *request, request->outputs, request->padded_outputs,
+            request->sizes.outputs);
+  program.device->objects++;
+  return request;
+}
+
+void ane::run_request(ane_backend_request &request, const uint64_t *input_seeds) {
+  ane_backend_program &program = *request.program;
+  ane_backend_device &device = *program.device;
+  if (request.raw) under_profile(device, [&] { meet_raw_rules(request); });
+  if (!request.too_small.empty()) throw engine_error(kInferenceError, {}, request.too_small);
+  if (device.has_evaluate_rules)
+    under_profile(device,
+                  [&] { check_evaluation(*program.graph, device.profile, request.sizes, device.tile_poisoned); });
+  Executor &executor = request.raw ? raw_executor(request) : *program.executor;
+  for (size_t i = 0; i < program.inputs.size(); i++) request.inputs[program.inputs[i].declared].seed = input_seeds[i];
+  for (auto &input : request.padded_inputs) pack_rows(*input.port, input.surface, input.dense.data());
+  executor.run(request.inputs, request.outputs);
+  for (auto &output : request.padded_outputs) unpack_rows(*output.port, output.dense.data(), output.surface);
+}
+
+namespace {
+
 ane_status create_request(ane_backend_program *program, ane_backend_surface *const *inputs, size_t,
                           ane_backend_surface *const *outputs, size_t, ane_backend_request **result, ane_error *error) {
   return emulated(error, [&] {
-    auto request = std::make_unique<ane_backend_request>();
-    request->program = program;
-    bind_side(program->inputs, inputs, "input", *request, request->inputs, request->padded_inputs,
-              request->sizes.inputs);
-    bind_side(program->outputs, outputs, "output", *request, request->outputs, request->padded_outputs,
-              request->sizes.outputs);
-    program->device->objects++;
-    *result = request.release();
+    *result = bind_request(*program, inputs, outputs).release();
     return ANE_OK;
   });
 }
@@ -320,17 +284,7 @@ ane_status evaluate(ane_backend_request *request, const uint64_t *input_seeds, a
   return emulated(
       error,
       [&] {
-        ane_backend_program &program = *request->program;
-        ane_backend_device &device = *program.device;
-        if (!request->too_small.empty()) throw engine_error(kInferenceError, {}, request->too_small);
-        if (device.has_evaluate_rules)
-          under_profile(
-              device, [&] { check_evaluation(*program.graph, device.profile, request->sizes, device.tile_poisoned); });
-        for (size_t i = 0; i < program.inputs.size(); i++)
-          request->inputs[program.inputs[i].declared].seed = input_seeds[i];
-        for (auto &input : request->padded_inputs) pack_rows(*input.port, input.surface, input.dense.data());
-        program.executor->run(request->inputs, request->outputs);
-        for (auto &output : request->padded_outputs) unpack_rows(*output.port, output.dense.data(), output.surface);
+        run_request(*request, input_seeds);
         return ANE_OK;
       },
       kEvaluate);
@@ -358,6 +312,7 @@ const ane_backend *ane_emulator_backend(void) {
       .request_create = create_request,
       .request_destroy = destroy_request,
       .evaluate = evaluate,
+      .raw = &raw_calls(),
   };
   return &backend;
 }

@@ -222,8 +222,19 @@ std::vector<std::string> BlobReader::unread_paths() const {
 
 ConstantPtr BlobReader::read(const BlobReference &reference, const Type &type, SourcePos pos) {
   ConstantPtr &constant = read_[{reference.path, reference.offset, type.dtype, type.shape}];
-  if (!constant) constant = load(reference, type, pos);
+  if (!constant) constant = options_.payloads ? next_payload(type) : load(reference, type, pos);
   return constant;
+}
+
+ConstantPtr BlobReader::next_payload(const Type &type) {
+  const uint64_t bytes = payload_bytes(type.dtype, static_cast<uint64_t>(element_count(type.shape)));
+  if (bytes > options_.payloads->bytes - payloads_read_)
+    throw engine_error(
+        kInferenceError, {},
+        format("the weights buffer has %zu bytes, too few for the program's constants", options_.payloads->bytes));
+  const uint8_t *payload = options_.payloads->data + payloads_read_;
+  payloads_read_ += bytes;
+  return copy_payload(payload, bytes, type.dtype, type);
 }
 
 ConstantPtr BlobReader::load(const BlobReference &reference, const Type &type, SourcePos pos) {

@@ -30,10 +30,12 @@ class BlobReader {
 
  private:
   ConstantPtr load(const BlobReference &reference, const Type &type, SourcePos pos);
+  ConstantPtr next_payload(const Type &type);
   void check_is_record(const BlobReference &reference, const BlobView &file, SourcePos pos);
 
   const BlobFiles &files_;
   const FrontendOptions &options_;
+  size_t payloads_read_ = 0;  // bytes of options_.payloads
   std::map<std::tuple<std::string, uint64_t, DType, Shape>, ConstantPtr> read_;
   std::map<std::string, std::vector<uint64_t>> record_offsets_;  // ascending; of the files read; empty when not strict
 };

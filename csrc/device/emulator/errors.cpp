@@ -22,6 +22,9 @@ constexpr Words kWords[] = {
     {kBackEndError, kCompilerDomain, 1, ANE_COMPILE_FAILED},  {kParserError, kCompilerDomain, 1, ANE_COMPILE_FAILED},
     {kLoweringError, kCompilerDomain, 1, ANE_COMPILE_FAILED}, {kCreateError, kEngineDomain, 4, ANE_COMPILE_FAILED},
     {kLoadError, kEngineDomain, 6, ANE_COMPILE_FAILED},       {kInferenceError, kEngineDomain, 8, ANE_EVAL_FAILED},
+    {kMaskError, kEngineDomain, 6, ANE_COMPILE_FAILED},       {kModelError, kEngineDomain, 17, ANE_COMPILE_FAILED},
+    {kChainingError, kEngineDomain, 15, ANE_EVAL_FAILED},     {kQosError, kEngineDomain, 26, ANE_EVAL_FAILED},
+    {kProcedureError, kEngineDomain, 8, ANE_EVAL_FAILED},
 };
 
 }  // namespace

@@ -34,12 +34,19 @@ struct DeviceError : std::exception {
   const char *what() const noexcept override { return detail.c_str(); }
 };
 
-// The engine's own words (ANE_FACTS 1.11): its compiler, its loader, its evaluation.
+// The engine's own words (ANE_FACTS 1.11): its compiler, its loader, its evaluation. Where the facts have a code and no
+// words, they are what the code is called there.
 inline constexpr const char *kBackEndError = "_ANECompiler : ANECCompile() FAILED : err=()";  // gives no reason
 inline constexpr const char *kParserError = "_ANECompiler : ANECCompile() FAILED : err=(InvalidMILProgram)";
 inline constexpr const char *kLoweringError = "_ANECompiler : ANECCompile() FAILED : err=(CompilationFailure)";
 inline constexpr const char *kCreateError = "Program creation failure";
 inline constexpr const char *kLoadError = "Program load failure (0x20004)";
+inline constexpr const char *kMaskError = "Program load failure";
+inline constexpr const char *kModelError = "Model id not found";
+inline constexpr const char *kChainingError = "Program chaining prepare failure";
+inline constexpr const char *kQosError = "Invalid qos";
+inline constexpr const char *kProcedureError =
+    "ANEProgramProcessRequestDirect() Failed with status=0x2 : statusType=0x9 : Program Inference error";
 inline constexpr const char *kInferenceError =
     "ANEProgramProcessRequestDirect() Failed with status=0x1d : statusType=0x9 : Program Inference error";
 

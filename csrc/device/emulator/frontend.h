@@ -27,6 +27,9 @@ struct FrontendOptions {
   // blob of fp16 or fp32 serves a weight alike. Executors then need no mode of their own: they round where a type is
   // fp16.
   bool fp32 = false;
+  // Not null: the data of all BLOBFILE constants stands here, back to back in the order of the text, and no file is
+  // read.
+  const BlobView *payloads = nullptr;
 };
 // A program of several functions is refused: a request cannot say which one it is for.
 Graph compile_text(const char *text, size_t bytes, const BlobFiles &blobs, const FrontendOptions &options = {});

@@ -20,6 +20,7 @@ enum class Stage : uint8_t {
   Load,      // limits on what is loaded
   Evaluate,  // breaks an evaluation
   Numerics,  // changes values: read by executors
+  Raw,       // met by the calls of ane_raw.h only: read where they are made
 };
 
 struct RuleSpec {

@@ -83,6 +83,7 @@ const char *stage_name(Stage stage) {
     case Stage::Load: return "load";
     case Stage::Evaluate: return "evaluate";
     case Stage::Numerics: return "numerics";
+    case Stage::Raw: return "raw";
   }
   return "";
 }
@@ -92,7 +93,7 @@ const std::vector<RuleSpec> &all_rules() {
     std::vector<RuleSpec> all = {kEvidenceRule, kBlobMetadataRule};
     for (const auto *group : compile_groups())
       for (const CompileRule &rule : *group) all.push_back(rule.spec);
-    for (const auto *group : {&load_rules(), &evaluate_rules(), &numerics_rules()})
+    for (const auto *group : {&load_rules(), &evaluate_rules(), &numerics_rules(), &raw_rules()})
       all.insert(all.end(), group->begin(), group->end());
     return all;
   }();

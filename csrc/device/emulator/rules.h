@@ -43,6 +43,7 @@ const std::vector<CompileRule> &operation_rules();  // rules_operations.cpp: ope
 const std::vector<RuleSpec> &load_rules();          // rules_load.cpp
 const std::vector<RuleSpec> &evaluate_rules();      // rules_evaluate.cpp
 const std::vector<RuleSpec> &numerics_rules();      // rules_numerics.cpp
+const std::vector<RuleSpec> &raw_rules();           // rules_raw.cpp
 
 // The rule `evidence`: a caller may let it pass with a warning.
 extern const RuleSpec kEvidenceRule;

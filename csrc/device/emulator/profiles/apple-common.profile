@@ -41,3 +41,14 @@ int8-weight-overflow = 30000  # C68
 narrow-reduce-sum = on        # C69
 nan-reads-as-inf = on         # C71
 invalid-gives-zero = on       # 6
+
+# Raw calls
+weights-frozen = on           # C3, 1.15: M4, M5, M5 Max, M3 Ultra
+load-compiles = on            # 1.3.2, 1.15
+weights-buffer-ignored = on   # C4: M5, M3 Ultra
+procedure-index-ignored = 15  # 1.4: M5; nobody has tried more
+qos-range = 63                # 1.10, C78: M5; nobody has tried more
+no-performance-stats = on     # 1.8: M5, M3 Ultra
+chaining-unavailable = on     # C58, 1.12: M3 Max, M4 Max, M5, M5 Max
+shared-events = 1             # C59, 1.12: crash on M5 Max
+real-time-denied = on         # 1.6: M3 Max, M4 Max
