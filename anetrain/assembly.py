@@ -37,12 +37,14 @@ from anetrain.trainer import Trainer
 
 @dataclass(frozen=True)
 class Found:
-    """`weights`: None where it begins at random; `notes`: what to tell the user; `tokenizer`: the hash, if known."""
+    """`weights`: None where it begins at random; `notes`: what to tell the user; `tokenizer`: the hash, if known.
+    `baked`: of a run that goes on, what its programs were made of, if not of these weights."""
 
     model: Model
     weights: dict[str, Array] | None = None
     notes: tuple[str, ...] = ()
     tokenizer: str | None = None
+    baked: dict[str, Array] | None = None
 
 
 def find_model(config: Config) -> Found:
@@ -232,17 +234,20 @@ def make_optimizer(
 
 
 def make_trainer(config: Config, found: Found, device: Device, listeners: Iterable[events.Listener] = ()) -> Trainer:
+    static = config.pipeline.kind == "static"
+    options = {"background": config.pipeline.background, "baked": found.baked} if static else {}
     pipeline = make_pipeline(
         device,
         found.model,
         found.weights,
         seed=config.train.seed,
-        layout="baked" if config.pipeline.kind == "static" else config.pipeline.layout,
+        layout="baked" if static else config.pipeline.layout,
         granularity=config.pipeline.granularity,
         extras=config.pipeline.extras,
         precision=config.precision.arithmetic,
         save_probabilities_up_to=config.pipeline.save_probabilities_up_to,
         overlap=config.pipeline.overlap,
+        **options,
     )
     optimizer = make_optimizer(config, pipeline.model, pipeline.weights, pipeline.gradients)
     return Trainer(

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from anetrain.account import Account
 from anetrain.cpu._arrays import Floats
 from anetrain.device import Device
+from anetrain.errors import ANEError
 from anetrain.model import Model
 from anetrain.pipeline import Loss, Pipeline, Stack
 from anetrain.pipeline.weights import WeightCopies
@@ -208,6 +209,13 @@ class CompactPipeline:
 
     def can_stage(self) -> bool:
         return self.training.can_stage()
+
+    def baked_weights(self, staged: bool) -> dict[str, Floats]:
+        return self.training.baked_weights(staged)
+
+    @property
+    def compile_failure(self) -> ANEError | None:
+        return self.training.compile_failure
 
     def clear_gradients(self) -> None:
         self.training.clear_gradients()

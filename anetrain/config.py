@@ -171,6 +171,11 @@ class PipelineSection(Section):
     )
     save_probabilities_up_to: int = Field(default=512, ge=0, description="sequences beyond it compute attention again")
     overlap: bool | None = Field(default=None, description="weight gradients beside the device; null: on a real one")
+    background: bool = Field(
+        default=False,
+        description="static: programs of an update are compiled while those before them run, so that baked weights are "
+        "one update behind",
+    )
     restart: bool = Field(
         default=True, description="go on in a new process when this one may not compile what the next update needs"
     )
@@ -182,9 +187,11 @@ class PipelineSection(Section):
         return given
 
     @model_validator(mode="after")
-    def _layout_of_kind(self) -> PipelineSection:
+    def _of_this_kind(self) -> PipelineSection:
         if self.kind == "static" and self.layout != "stacked":
             raise ValueError(f"layout is {self.layout}, which is for kind dynamic; static has no choice of a layout")
+        if self.kind == "dynamic" and self.background:
+            raise ValueError("background is true, which is for kind static: dynamic compiles nothing at an update")
         return self
 
 

@@ -103,6 +103,14 @@ class Failure(Event, kind="failure"):
 
 
 @dataclass(frozen=True)
+class CompileFailure(Event, kind="compile_failure"):
+    """Programs were not made in the background: those before them go on. `update`: after which this was found."""
+
+    update: int
+    error: str
+
+
+@dataclass(frozen=True)
 class Validation(Event, kind="validation"):
     update: int
     loss: float

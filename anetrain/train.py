@@ -19,7 +19,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ import numpy as np
 
 from anetrain import assembly, events, files
 from anetrain.assembly import Data, Found
-from anetrain.checkpoint import Checkpoint, CheckpointError, Saving, State, Store, checkpoints, find
+from anetrain.checkpoint import Checkpoint, CheckpointError, Saving, State, Store, Tensors, checkpoints, find
 from anetrain.checkpoint import load as load_checkpoint
 from anetrain.commands.running import find_modules_here, one_line
 from anetrain.config import Config, ConfigError
@@ -164,7 +164,10 @@ class Run:
         self.totals = Totals(begin=before.clock_s if before else None)
         prepared = time.perf_counter()
         if self.checkpoint is not None:  # the first programs may have weights in them
-            self.found = replace(self.found, weights=_weights(self.checkpoint, self.found.model))
+            model, saved = self.found.model, self.checkpoint
+            self.found = replace(self.found, weights=_read(saved.weights, model, model.parameters))
+            if config.pipeline.background:
+                self.found = replace(self.found, baked=_read(saved.baked, model, saved.baked))
         loaded = time.perf_counter()
         self.trainer = assembly.make_trainer(config, self.found, self.device, [self.totals])
         self._setup_s = time.perf_counter() - loaded
@@ -314,7 +317,7 @@ class Run:
         """In the background, while micro-steps go on; `_release` is called before the next update."""
         self._settle()
         self._save_is_due = False
-        state, facts = self.trainer.state(self.sampler), self.device.facts
+        baked, state, facts = self.trainer.baked_weights(), self.trainer.state(self.sampler), self.device.facts
         self._saving = self.store.save_in_background(
             State(
                 self.trainer.updates,
@@ -327,6 +330,7 @@ class Run:
                 self.data.tokenizer,
                 facts["kind"],
                 facts["profile"],
+                baked,
             ),
             passing=passing,
         )
@@ -383,10 +387,13 @@ class Run:
         if not isinstance(pipeline, StaticPipeline):
             return None
         budget, whole = pipeline.budget(), self.device.counters().compile_budget
-        updates = budget.updates_left + 1  # the programs of the last one are for the next process to compile
+        # The programs of the last one are for the next process to compile.
+        updates = budget.updates_left + (0 if pipeline.is_behind else 1)
         if updates >= self.target - self.first:
             return None
         then = "goes on in a new process" if self._may_restart() else "ends, since it may not restart"
+        if self.config.pipeline.background and self._may_restart():
+            then += f", which takes {2 * budget.compiles} to begin with"
         return (
             f"an update takes {budget.compiles} compiles, and a process has {whole}: after {updates} "
             f"{'update' if updates == 1 else 'updates'} the run saves, and {then}"
@@ -478,9 +485,9 @@ def _target(steps: int | None, first: int, updates: int) -> int:
     return updates if steps is None else first + steps
 
 
-def _weights(checkpoint: Checkpoint, model: Model) -> dict[str, Array]:
-    arrays = {name: np.empty(item.shape, np.float32) for name, item in model.parameters.items()}
-    checkpoint.weights.read_into(arrays)
+def _read(tensors: Tensors, model: Model, names: Iterable[str]) -> dict[str, Array]:
+    arrays: dict[str, Array] = {name: np.empty(model.parameters[name].shape, np.float32) for name in names}
+    tensors.read_into(arrays)
     return arrays
 
 

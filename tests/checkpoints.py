@@ -49,6 +49,7 @@ def state(step: int, **changes: Any) -> State:
         "tokenizer": "1f2e",
         "device": "emulator",
         "profile": "m4",
+        "baked": {} if "weights" in changes else {"embedding": weights(step + 100)["embedding"]},
     }
     return State(step, SPEC, **fields | changes)
 
@@ -57,7 +58,7 @@ def check(checkpoint: Checkpoint, expected: State) -> None:
     """Every field, and every tensor bit for bit."""
     for name in ("step", "spec", "values", "config", "validation_loss", "tokenizer", "device", "profile"):
         assert getattr(checkpoint, name) == getattr(expected, name), name
-    for part in ("weights", "arrays"):
+    for part in ("weights", "arrays", "baked"):
         loaded, saved = getattr(checkpoint, part), getattr(expected, part)
         assert set(loaded) == set(saved)
         for name, array in saved.items():

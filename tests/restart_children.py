@@ -122,7 +122,7 @@ def state(folder: Path) -> tuple[Any, ...]:
     """What must not depend on restarts, of the last checkpoint."""
     last = load(find(folder))
     values = {name: value for name, value in last.values.items() if name != train.TOTALS}
-    arrays = [(name, part[name].tobytes()) for part in (last.weights, last.arrays) for name in part]
+    arrays = [(name, part[name].tobytes()) for part in (last.weights, last.arrays, last.baked) for name in part]
     return last.step, values, last.validation_loss, arrays
 
 

@@ -43,10 +43,10 @@ def last(folder: Path) -> Checkpoint:
 
 
 def check_same(first: Checkpoint, second: Checkpoint) -> None:
-    """Weights, the optimizer's means and all counts, bit for bit."""
+    """Weights, the optimizer's means all counts and what programs were made of, bit for bit."""
     assert (first.step, first.validation_loss) == (second.step, second.validation_loss)
     assert _without_times(first) == _without_times(second)
-    for part in ("weights", "arrays"):
+    for part in ("weights", "arrays", "baked"):
         one, other = getattr(first, part), getattr(second, part)
         assert set(one) == set(other)
         for name in one:

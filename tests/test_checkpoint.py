@@ -37,7 +37,8 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     checkpoint = load(saved.path)
     small.check(checkpoint, state)
     assert checkpoint.versions.keys() == {"anetrain", "python", "numpy", "system"}
-    assert small.names(saved.path) == ["checkpoint.json", "optimizer.safetensors", "weights.safetensors"]
+    files = ["baked.safetensors", "checkpoint.json", "optimizer.safetensors", "weights.safetensors"]
+    assert small.names(saved.path) == files
 
 
 names = st.text(min_size=1).filter(lambda name: name != "__metadata__" and _encodes(name))
@@ -131,6 +132,7 @@ def test_weights_only_needs_no_other_files(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         path = store.save(small.state(1)).path
     (path / "optimizer.safetensors").unlink()
+    (path / "baked.safetensors").unlink()
     checkpoint = load(path, weights_only=True)
     checkpoint.verify()
     small.same_bits(checkpoint.weights["norm"], small.weights(1)["norm"])
@@ -213,6 +215,8 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
         ({"arrays": {"__metadata__": np.ones(3)}}, "arrays: a tensor is named '__metadata__'"),
         ({"arrays": {"": np.ones(3)}}, "arrays: a tensor is named ''"),
         ({"arrays": {"\ud800": np.ones(3)}}, "arrays: a tensor is named"),
+        ({"baked": {"norm": np.ones(3, np.float32)}}, r"baked: norm is float32 \[3\], which none of the weights"),
+        ({"baked": {"other": np.ones(3, np.float32)}}, r"baked: other is float32 \[3\], which none of the weights"),
         ({"values": {"a": [1, {"b": float("nan")}]}}, r"values\.a\[1\]\.b is nan"),
         ({"values": {"a": (1, 2)}}, r"values\.a is of type tuple"),
         ({"values": {"a": np.float32(1)}}, r"values\.a is of type float32"),
@@ -389,6 +393,7 @@ def test_all_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: 
     assert done == [
         "sync weights.safetensors",
         "sync optimizer.safetensors",
+        "sync baked.safetensors",
         "sync checkpoint.json",
         "sync folder .step-00000004.tmp",
         "rename to step-00000004",

@@ -75,6 +75,40 @@ def test_what_does_not_fit_is_waited_for_and_no_more(tmp_path: Path, disk: small
         saving.wait()
 
 
+def test_what_nobody_changes_is_neither_copied_nor_waited_for(tmp_path: Path, disk: small.SlowDisk) -> None:
+    weights = ten_pieces()
+    with Store(tmp_path, buffer_bytes=0) as store:
+        state = small.state(1, weights=weights, arrays={}, baked={"w3": np.ones_like(weights["w3"])})
+        saving = store.save_in_background(state)
+        thread = releasing(saving)
+        disk.let(9)
+        assert not returned(thread, SOON_S)
+        disk.let(1)
+        assert returned(thread, LATE_S)
+        assert not saving.done
+        disk.let(1)
+        small.check(load(saving.wait().path), state)
+
+
+class Large(np.ndarray[Any, Any]):
+    """Too large to be copied."""
+
+    def copy(self, *_: Any) -> Any:
+        raise MemoryError
+
+
+def test_without_memory_for_copies_all_is_waited_for(tmp_path: Path, disk: small.SlowDisk) -> None:
+    weights = {name: array.view(Large) for name, array in ten_pieces().items()}
+    with Store(tmp_path) as store:
+        saving = store.save_in_background(small.state(1, weights=weights, arrays={}))
+        thread = releasing(saving)
+        disk.let(9)
+        assert not returned(thread, SOON_S)
+        disk.let(1)
+        assert returned(thread, LATE_S)
+        small.check(load(saving.wait().path), small.state(1, weights=ten_pieces(), arrays={}))
+
+
 def test_without_a_buffer_all_is_waited_for(tmp_path: Path, disk: small.SlowDisk) -> None:
     with Store(tmp_path, buffer_bytes=0) as store:
         saving = store.save_in_background(small.state(1, weights=ten_pieces(), arrays={}))

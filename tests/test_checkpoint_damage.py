@@ -17,7 +17,7 @@ import pytest
 from anetrain.checkpoint import CheckpointError, Store, find, load, loading
 from tests import checkpoints as small
 
-FILES = ("checkpoint.json", "weights.safetensors", "optimizer.safetensors")
+FILES = ("checkpoint.json", "weights.safetensors", "optimizer.safetensors", "baked.safetensors")
 
 
 @pytest.fixture
@@ -158,8 +158,8 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (path / "checkpoint.json").write_text(json.dumps(body))
 
 
-def tensor(body: dict[str, Any], name: str = "norm") -> dict[str, Any]:
-    found: dict[str, Any] = body["files"]["weights"]["weights.safetensors"][name]
+def tensor(body: dict[str, Any], name: str = "norm", part: str = "weights") -> dict[str, Any]:
+    found: dict[str, Any] = body["files"][part][f"{part}.safetensors"][name]
     return found
 
 
@@ -186,6 +186,15 @@ def tensor(body: dict[str, Any], name: str = "norm") -> dict[str, Any]:
         (lambda b: b["spec"].update(heads=3), "spec: heads is 3, expected a multiple of kv_heads"),
         (lambda b: b["spec"].update(dim="64"), "spec: dim is '64', expected a positive whole number"),
         (lambda b: b["files"].pop("arrays"), "files does not have the fields it should: missing arrays"),
+        (lambda b: b["files"].update(others={}), "missing none; unknown others"),
+        (
+            lambda b: b["files"]["baked"]["baked.safetensors"].update(other=tensor(b)),
+            r"files\.baked has other, float32 \[4\]; expected a name of the weights",
+        ),
+        (
+            lambda b: tensor(b, "embedding", "baked").update(shape=[4, 8]),
+            r"files\.baked has embedding, float32 \[4, 8\]; expected float32 \[8, 4\], as among the weights",
+        ),
         (lambda b: b["files"].update(arrays=3), r"files\.arrays is 3, expected an object of tensors for each file"),
         (lambda b: b["files"]["weights"].update(a={}), "has a file 'a', expected a name that ends with"),
         (lambda b: b["files"]["weights"].update({"../x.safetensors": {}}), "has a file '../x.safetensors'"),

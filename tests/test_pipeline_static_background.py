@@ -179,9 +179,9 @@ def test_what_has_not_changed_is_not_compiled() -> None:
 
 def test_both_sets_of_programs_are_budgeted() -> None:
     used = emulator().counters()
-    with pytest.raises(BudgetError, match=r"8 compiles and 16 loaded programs"):
+    with pytest.raises(BudgetError, match=r"16 compiles and 16 loaded programs"):
         static(background=True, device=emulator(live_budget=used.live_programs + 15))
-    device = emulator(compile_budget=used.compiles + 8)
+    device = emulator(compile_budget=used.compiles + 16)
     first = static(background=True, device=device)
     first.stage()  # nothing has changed
     first.unload()

@@ -37,15 +37,15 @@ Bytes = npt.NDArray[np.uint8]
 
 def load(folder: str | os.PathLike[str], *, weights_only: bool = False) -> Checkpoint:
     """Validates everything but the values of tensors, which are verified when they are taken. `weights_only`: the files
-    of the other arrays need not be there."""
+    of all other tensors need not be there."""
     folder = Path(folder)
     try:
         record = records.read(folder)
-        weights = Tensors(folder, record.files["weights"])
-        arrays = None if weights_only else Tensors(folder, record.files["arrays"])
+        parts = ("weights",) if weights_only else tuple(record.files)
+        tensors = {part: Tensors(folder, record.files[part]) for part in parts}
     except CheckpointError as error:
         raise CheckpointError(error.path, f"{error.detail}. {_others(folder)}") from error
-    return Checkpoint(folder, record, weights, arrays)
+    return Checkpoint(folder, record, tensors)
 
 
 def _others(folder: Path) -> str:
@@ -56,27 +56,34 @@ def _others(folder: Path) -> str:
 
 
 class Checkpoint:
-    """`weights` and `arrays` are Tensors. The other fields are as they were in the State that was saved."""
+    """`weights`, `arrays` and `baked` are Tensors. The other fields are as they were in the State that was saved."""
 
-    def __init__(self, path: Path, record: Record, weights: Tensors, arrays: Tensors | None) -> None:
+    def __init__(self, path: Path, record: Record, tensors: Mapping[str, Tensors]) -> None:
         self.path = path
         self.step, self.spec, self.config, self.values = record.step, record.spec, record.config, record.values
         self.validation_loss, self.tokenizer = record.validation_loss, record.tokenizer
         self.device, self.profile, self.versions = record.device, record.profile, record.versions
-        self.weights = weights
-        self._arrays = arrays
+        self.weights = tensors["weights"]
+        self._tensors = tensors
 
     @property
     def arrays(self) -> Tensors:
-        if self._arrays is None:
+        return self._part("arrays")
+
+    @property
+    def baked(self) -> Tensors:
+        """None, unless the programs in place were not made of the newest weights."""
+        return self._part("baked")
+
+    def _part(self, name: str) -> Tensors:
+        if name not in self._tensors:
             raise ValueError(f"{self.path} was loaded with weights_only; load it whole to have its other arrays")
-        return self._arrays
+        return self._tensors[name]
 
     def verify(self) -> None:
         """Reads every tensor that is not verified yet, and compares its checksum."""
-        self.weights.verify()
-        if self._arrays is not None:
-            self._arrays.verify()
+        for tensors in self._tensors.values():
+            tensors.verify()
 
     def check_spec(self, spec: ModelSpec, ignore: Collection[str] = ()) -> None:
         """Raises CheckpointError unless the model has this spec; `ignore`: fields that may differ, such as "batch"."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from anetrain.checkpoint.errors import CheckpointError
-from anetrain.checkpoint.tensors import DTYPES, STEMS, Kind
+from anetrain.checkpoint.tensors import DTYPES, OPTIONAL, STEMS, Kind
 from anetrain.spec import ModelSpec
 
 NAME = "checkpoint.json"
@@ -36,7 +36,7 @@ Files = dict[str, dict[str, Stored]]  # by file, then by tensor in the order of 
 
 @dataclass(frozen=True)
 class Record:
-    """`files`: those of each part, "weights" and "arrays"."""
+    """`files`: those of each part, "weights", "arrays" and "baked"."""
 
     step: int
     spec: ModelSpec
@@ -54,7 +54,8 @@ def text(record: Record) -> str:
     body: dict[str, Any] = {"format": FORMAT, "version": VERSION}
     body |= {item.name: getattr(record, item.name) for item in fields(record)}
     body["spec"] = asdict(record.spec)
-    body["files"] = {part: _plain_files(files) for part, files in record.files.items()}
+    parts = {part: files for part, files in record.files.items() if files or part not in OPTIONAL}
+    body["files"] = {part: _plain_files(files) for part, files in parts.items()}
     return json.dumps(body | {"checksum": _checksum(body)}, indent=1, allow_nan=False) + "\n"
 
 
@@ -182,8 +183,19 @@ class _Reader:
             raise self.refuse(f"spec: {error}") from error
 
     def parts(self, found: dict[str, Any]) -> dict[str, Files]:
-        self.names("files", found, set(STEMS))
-        return {part: self.files(part, found[part]) for part in STEMS}
+        self.names("files", found, set(STEMS) - OPTIONAL | OPTIONAL & found.keys())
+        parts = {part: self.files(part, found.get(part, {})) for part in STEMS}
+        self.check_baked(parts)
+        return parts
+
+    def check_baked(self, parts: Mapping[str, Files]) -> None:
+        """They are earlier values of some of the weights."""
+        kinds = {name: stored.kind for file in parts["weights"].values() for name, stored in file.items()}
+        for tensors in parts["baked"].values():
+            for name, stored in tensors.items():
+                if kinds.get(name) != stored.kind:
+                    expected = f"{kinds[name]}, as among the weights" if name in kinds else "a name of the weights"
+                    raise self.refuse(f"files.baked has {name}, {stored.kind}; expected {expected}")
 
     def files(self, part: str, found: Any) -> Files:
         where = f"files.{part}"

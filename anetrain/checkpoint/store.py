@@ -31,7 +31,7 @@ from anetrain import device, files
 from anetrain.checkpoint import record as records
 from anetrain.checkpoint.errors import CheckpointError
 from anetrain.checkpoint.record import Files, Record, Stored, check_plain
-from anetrain.checkpoint.tensors import SHARD_BYTES, STEMS, Array, check_arrays, split
+from anetrain.checkpoint.tensors import SHARD_BYTES, STEMS, Array, check_arrays, kind_of, split
 from anetrain.checkpoint.writing import BUFFER_BYTES, Saved, Saving
 from anetrain.spec import ModelSpec
 
@@ -45,7 +45,8 @@ _LEFT_OVER = re.compile(r"\.step-\d{8,}(-\d+)?\.[0-9a-f]{8}\.(tmp|old)")
 class State:
     """What a checkpoint is made of. `weights` and `arrays` are the caller's own, not copies; `arrays` are all others
     that training goes on from, such as the optimizer's means. `values` and `config` hold what JSON can: None, bool,
-    int, finite float, str, list and dict. `tokenizer`: its hash."""
+    int, finite float, str, list and dict. `tokenizer`: its hash. `baked`: some of the weights, as they were when the
+    programs in place were made, where those are not made of the newest. They do not change until the save has ended."""
 
     step: int
     spec: ModelSpec
@@ -57,6 +58,7 @@ class State:
     tokenizer: str | None = None
     device: str = ""
     profile: str = ""
+    baked: Mapping[str, Array] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- finding
@@ -158,7 +160,8 @@ class Store:
         _check_state(state)
         self._check_step(state.step)
         save = _Save(self, state, passing)
-        self._saving = Saving(save.plan, save.temporary, save.finish, save.abandon, self.buffer_bytes)
+        lasting = frozenset(save.parts["baked"])
+        self._saving = Saving(save.plan, save.temporary, save.finish, save.abandon, self.buffer_bytes, lasting)
         return self._saving
 
     def close(self) -> None:
@@ -279,6 +282,9 @@ def _check_state(state: State) -> None:
         raise ValueError(f"step is {state.step!r}; expected a whole number, 0 or more")
     for part in STEMS:
         check_arrays(part, getattr(state, part))
+    for name, array in state.baked.items():
+        if name not in state.weights or kind_of(state.weights[name]) != kind_of(array):
+            raise ValueError(f"baked: {name} is {kind_of(array)}, which none of the weights of this name is")
     check_plain("values", dict(state.values))
     check_plain("config", dict(state.config))
     for name in ("device", "profile"):

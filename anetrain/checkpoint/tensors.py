@@ -18,7 +18,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 SHARD_BYTES = 2 << 30  # a file is closed before it grows past this; one larger tensor has a file of its own
-STEMS = {"weights": "weights", "arrays": "optimizer"}  # the files of each part of a checkpoint
+STEMS = {"weights": "weights", "arrays": "optimizer", "baked": "baked"}  # the files of each part of a checkpoint
+OPTIONAL = {"baked"}  # parts that a record names only where there are tensors of them
 
 CODES = {
     "float64": "F64",

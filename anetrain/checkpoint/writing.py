@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,10 +47,14 @@ class Saving:
         finish: Callable[[Files], Saved],
         abandon: Callable[[BaseException], BaseException],
         buffer_bytes: int = BUFFER_BYTES,
+        lasting: Collection[str] = (),
     ) -> None:
         """Both are called in the thread: `finish` when all tensors are written, `abandon` when that or `finish` itself
-        has failed. It tidies up, and returns the error for `wait()` to raise."""
+        has failed. It tidies up, and returns the error for `wait()` to raise. `lasting`: the files, last in the plan,
+        whose arrays nobody changes."""
         self._buffer_bytes = buffer_bytes
+        changing = [array for name, arrays in plan.items() if name not in lasting for array in arrays.values()]
+        self._changing = sum(map(_piece_count, changing))  # pieces, from the front
         tensors = [array for arrays in plan.values() for array in arrays.values()]
         self._pieces: list[Bytes | None] = [piece for array in tensors for piece in _pieces(array)]
         self._taken = self._written = 0  # pieces, from the front
@@ -76,8 +80,9 @@ class Saving:
         raise self._outcome or RuntimeError("the thread that saves has vanished")
 
     def release(self) -> None:
-        """Returns when the arrays may be changed. What is left is copied from its end, as far as the buffer goes, while
-        the thread writes from its beginning; what does not fit is waited for. Once is enough: then it does nothing."""
+        """Returns when the arrays may be changed. What is left is copied from its end, as far as the buffer and memory
+        go, while the thread writes from its beginning; what does not fit is waited for. Once is enough: then it does
+        nothing."""
         if self._is_released:
             return
         first_copied = self._copy_from_end()
@@ -87,12 +92,15 @@ class Saving:
 
     def _copy_from_end(self) -> int:
         """The number of the first piece that is copied; those before it are written as they are in the arrays."""
-        number, left = len(self._pieces), self._buffer_bytes
+        number, left = self._changing, self._buffer_bytes
         while number:
             piece = self._pieces[number - 1]
             if piece is None or piece.nbytes > left:
                 break
-            copy = piece.copy()
+            try:
+                copy = piece.copy()
+            except MemoryError:
+                break
             with self._state:
                 if self._taken >= number:  # by the thread, meanwhile
                     break

@@ -10,6 +10,7 @@ from anetrain import files
 from anetrain.checkpoint import State, Store
 from anetrain.checkpoint.record import NAME
 from anetrain.checkpoint.store import LOCK
+from anetrain.checkpoint.tensors import STEMS
 from anetrain.formats import tensors
 from anetrain.formats.equivalent import Weights
 from anetrain.spec import ModelSpec
@@ -42,4 +43,4 @@ def write(
 
 
 def _is_ours(name: str) -> bool:
-    return name == NAME or Path(name).match("weights*.safetensors") or Path(name).match("optimizer*.safetensors")
+    return name == NAME or any(Path(name).match(f"{stem}*.safetensors") for stem in STEMS.values())

@@ -10,6 +10,9 @@ What is waited for does not depend on timing, so neither do results: the baked w
 last update, and whatever the host computes with (gains of norms, an embedding) is as new as the update made it. Both
 sets of programs are loaded for a time, so twice the places are taken.
 
+What a step depends on beside the newest weights are those that the programs in place were made of: `in_place`. Made
+anew with both, and advanced once, this goes on as if it had never ended.
+
 Where a compile fails, the old programs stay and go on; the log says so, as does `failure`, and the next `advance`
 begins with the weights there are by then.
 """
@@ -30,20 +33,22 @@ from anetrain.pipeline.programs import Changes
 
 _log = logging.getLogger(__name__)
 
-# What one layer is to get: the layer, its weights, and which programs they make old.
-_Task: TypeAlias = tuple[Layer, Mapping[str, Array], Changes]
-_Built: TypeAlias = list[tuple[Layer, Changes, dict[int, Program]]]
+# What one layer is to get: its number, its weights, and which programs they make old; and these programs.
+_Task: TypeAlias = tuple[int, Mapping[str, Array], Changes]
+_Built: TypeAlias = list[tuple[_Task, dict[int, Program]]]
 
 
 class BackgroundBaking:
-    """failure         why the last programs were not made; None where they were
+    """in_place        of each layer, the weights that its programs were made of; given where those are not the newest
+    failure         why the last programs were not made; None where they were
     updates_behind  how many updates the programs in place have not seen: 1, and one more for each failure in a row
     compiles, cache_loads   of what was waited for, failed ones included
     reserved        compiles of the process, once what was begun is done
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], in_place: Sequence[Mapping[str, Array]] | None = None) -> None:
         self._layers = list(layers)
+        self.in_place: list[Mapping[str, Array]] = list(in_place or (layer.baked_weights() for layer in layers))
         self._worker = ThreadPoolExecutor(1, "baking")
         self._next: Future[_Built] | None = None
         self.compiles = self.cache_loads = self.reserved = 0
@@ -53,16 +58,16 @@ class BackgroundBaking:
 
     def advance(self) -> None:
         """After an update: what was begun takes its place, and programs of the weights as they are now are begun."""
-        self.updates_behind += 1
         self.finish()
         tasks: list[_Task] = []
-        for layer in self._layers:
+        for number, layer in enumerate(self._layers):
             weights = layer.baked_weights()
             changes = layer.compiled.changed(weights)
             if changes:
-                tasks.append((layer, weights, changes))
+                tasks.append((number, weights, changes))
         if tasks:
-            device = tasks[0][0].compiled.device
+            self.updates_behind += 1
+            device = self._layers[0].compiled.device
             self.reserved = device.counters().compiles + sum(len(changes) for _, _, changes in tasks)
             self._next = self._worker.submit(self._build, tasks, device)
 
@@ -80,9 +85,10 @@ class BackgroundBaking:
         finally:
             self.compiles += self._made[0]
             self.cache_loads += self._made[1]
-        self.failure, self.updates_behind = None, 1
-        for layer, changes, programs in built:
-            layer.install(programs, changes)
+        self.failure, self.updates_behind = None, 0
+        for (number, weights, changes), programs in built:
+            self._layers[number].install(programs, changes)
+            self.in_place[number] = weights
 
     def close(self) -> None:
         """What was begun is waited for and given up."""
@@ -96,8 +102,9 @@ class BackgroundBaking:
         before = device.counters()
         built: _Built = []
         try:
-            for layer, weights, changes in tasks:
-                built.append((layer, changes, layer.compiled.built(weights, changes)))
+            for task in tasks:
+                number, weights, changes = task
+                built.append((task, self._layers[number].compiled.built(weights, changes)))
         except BaseException:
             _give_up(built)
             raise
@@ -116,6 +123,6 @@ class BackgroundBaking:
 
 
 def _give_up(built: _Built) -> None:
-    for _, _, programs in built:
+    for _, programs in built:
         for program in programs.values():
             program.unload()

@@ -31,7 +31,7 @@ from anetrain import cpu
 from anetrain.account import Account
 from anetrain.autodiff import Derived, differentiate
 from anetrain.device import Device
-from anetrain.errors import DeviceUnavailable
+from anetrain.errors import ANEError, DeviceUnavailable
 from anetrain.graph.builder import Precision
 from anetrain.lower import Granularity, Layout
 from anetrain.lower.ladder import Choice, choose
@@ -189,6 +189,16 @@ class Pipeline:
         """Whether `stage` is within what this process may still compile."""
         return True
 
+    def baked_weights(self, staged: bool) -> dict[str, Array]:
+        """What of the weights the next step's programs are made of, by name, where it is not the newest. Between steps;
+        `staged`: `stage` was called since the last update."""
+        return {}
+
+    @property
+    def compile_failure(self) -> ANEError | None:
+        """Why programs of earlier weights than the last ones go on."""
+        return None
+
     def clear_gradients(self) -> None:
         with self.account.part("update"):
             for gradient in self.gradients.values():
@@ -266,13 +276,18 @@ class Pipeline:
         for part, key in zip(graphs, keys, strict=True):
             names = {item.name: part.prefix + item.name for item in part.graph.parameters.values()}
             weights = {own: self.weights[name] for own, name in names.items()}
+            made_of = {own: self._made_of(name) for own, name in names.items()}
             gradients = {own: self.gradients[name] for own, name in names.items()} if self.trains else None
             if key in known:
-                compiled = self._for_equal_layer(known[key], weights)
+                compiled = self._for_equal_layer(known[key], made_of)
             else:
-                compiled = known[key] = self._chosen(part.label, part.kind, firsts[key], weights, keys.count(key))
+                compiled = known[key] = self._chosen(part.label, part.kind, firsts[key], made_of, keys.count(key))
             parts.append((part.label, compiled, weights, gradients))
         return parts
+
+    def _made_of(self, name: str) -> Array:
+        """The weight of which the first programs are made, where weights are baked into them."""
+        return self.weights[name]
 
     def _chosen(
         self, label: str, kind: str, derived: Derived, weights: Mapping[str, Array], layers: int

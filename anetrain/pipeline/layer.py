@@ -173,9 +173,7 @@ class Layer:
 
     def baked_weights(self) -> dict[str, Array]:
         """Those that programs bake in, by name; copies."""
-        values = self._derived.graph.parameters.items()
-        baked = self.compiled.baked_parameters
-        return {known.name: self._values[value].copy() for value, known in values if value in baked}
+        return {name: self._parameters[name].copy() for name in self.compiled.baked_names}
 
     def install(self, built: Mapping[int, Program], changes: Changes) -> None:
         """Programs that `compiled.built` made, in the place of the old ones."""

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TypeAlias
 
 from anetrain.device import Device, Port, Program, Surface
-from anetrain.graph import Value
 from anetrain.lower.plan import Plan, ProgramSpec, SurfaceSpec, dispatched
 from anetrain.mil.types import Array
 from anetrain.pipeline.baking import Baking, Fingerprint
@@ -68,9 +67,11 @@ class CompiledPlan:
             raise
 
     @property
-    def baked_parameters(self) -> set[Value]:
+    def baked_names(self) -> list[str]:
+        """Of the parameters that programs bake in."""
         specs = [self.plan.programs[index] for index in self.baked_programs]
-        return {place.parameter for spec in specs for place in spec.constants.values()}
+        baked = {place.parameter for spec in specs for place in spec.constants.values()}
+        return [known.name for value, known in self.plan.derived.graph.parameters.items() if value in baked]
 
     def changed(self, weights: Mapping[str, Array]) -> Changes:
         """The programs into which other weights than these are baked."""

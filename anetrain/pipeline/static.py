@@ -26,21 +26,24 @@ nothing runs: neither old programs nor a mixture of both. Repeated, it compiles 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from anetrain.autodiff import Derived
 from anetrain.device import Device
-from anetrain.errors import BudgetError
+from anetrain.errors import ANEError, BudgetError
 from anetrain.lower import Layout, lower
 from anetrain.lower.plan import Plan
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.pipeline.background import BackgroundBaking
 from anetrain.pipeline.base import Pipeline
+from anetrain.pipeline.errors import PlanError
+from anetrain.pipeline.graphs import PartGraph
 from anetrain.pipeline.layer import Layer
 from anetrain.pipeline.programs import Changes, CompiledPlan, used_programs
+from anetrain.pipeline.stack import Part
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class StaticPipeline(Pipeline):
 
     background   programs are compiled while those before them run, so that from the second step on they are one update
                  behind; see background.py. A compile that fails is no error then: `baking.failure` has it
+    baked        what `baked_weights` gave of the run that goes on: the first programs are made of it. The first `stage`
+                 begins those of the newest weights
     """
 
     LAYOUTS: ClassVar[tuple[Layout, ...]] = ("baked",)
@@ -80,14 +85,20 @@ class StaticPipeline(Pipeline):
         weights: Mapping[str, Array] | None = None,
         *,
         background: bool = False,
+        baked: Mapping[str, Array] | None = None,
         **options: Any,
     ) -> None:
+        if baked and not background:
+            raise PlanError("baked weights that are not the newest are for programs made in the background")
+        self._first_baked = dict(baked or {})
+        self._baked_names: list[dict[str, str]] = []  # of each layer, by the names that it has for them
         self._needs: dict[str, tuple[int, int]] = {}  # of all layers that are like this one: compiles, places
         self._in_background, self._counted = background, (0, 0)
         self.baking: BackgroundBaking | None = None
         super().__init__(device, model, weights, **options)
         if background:
-            self.baking = BackgroundBaking(self.stack.layers)
+            self.baking = BackgroundBaking(self.stack.layers, self._given())
+        self._first_baked = {}
 
     def budget(self) -> UpdateBudget:
         counters = self.device.counters()
@@ -113,6 +124,24 @@ class StaticPipeline(Pipeline):
     def copies(self) -> None:
         return None
 
+    @property
+    def is_behind(self) -> bool:
+        """Programs in place are of other weights than these."""
+        return bool(self._changes())
+
+    def baked_weights(self, staged: bool) -> dict[str, Array]:
+        """The arrays never change; `stage` takes others for them."""
+        if self.baking is None:
+            return {}
+        if not staged:
+            self._counted_while(self.baking, self.baking.finish)  # as the `stage` to come would
+        layers = zip(self._baked_names, self.baking.in_place, strict=True)
+        return {name: weights[own] for names, weights in layers for own, name in names.items()}
+
+    @property
+    def compile_failure(self) -> ANEError | None:
+        return self.baking.failure if self.baking else None
+
     def unload(self) -> None:
         if self.baking:
             self.baking.close()
@@ -123,15 +152,18 @@ class StaticPipeline(Pipeline):
     def _stage(self, copied: bool = False) -> None:
         if self.baking:
             self._advance(self.baking)
-        else:
+        elif not self._in_background:  # else the constructor has just compiled them
             self._bake()
         super()._stage(copied)
 
     def _advance(self, baking: BackgroundBaking) -> None:
         if not self.can_stage():
             self._check_left(self.budget().compiles)
+        self._counted_while(baking, baking.advance)
+
+    def _counted_while(self, baking: BackgroundBaking, work: Callable[[], object]) -> None:
         with self.account.part("compiling"):  # what is waited for
-            baking.advance()
+            work()
         self.compiles += baking.compiles - self._counted[0]
         self.cache_loads += baking.cache_loads - self._counted[1]
         self._counted = baking.compiles, baking.cache_loads
@@ -164,22 +196,50 @@ class StaticPipeline(Pipeline):
         programs = [plan.programs[index] for index in used_programs(plan, self.trains)]
         baked = sum(bool(program.constants) for program in programs) * layers
         alone = len({program.program.text for program in programs if not program.constants})
-        self._needs[label] = baked, (2 if self._in_background else 1) * baked + alone
+        sets = 2 if self._in_background else 1  # of programs: those in place, and those that are begun
+        self._needs[label] = baked, sets * baked + alone
         budget, counters = self.budget(), self.device.counters()
-        if budget.compiles > counters.compile_budget or budget.places > counters.live_budget:
+        compiles = sets * budget.compiles
+        if compiles > counters.compile_budget or budget.places > counters.live_budget:
+            instead = "without programs made in the background (pipeline.background: false) it is half of it; or use"
             raise BudgetError(
-                f"one update of this model takes {budget.compiles} compiles and {budget.places} loaded programs, and "
+                f"one update of this model takes {compiles} compiles and {budget.places} loaded programs, and "
                 f"the budget of a process is {counters.compile_budget} compiles and {counters.live_budget} loaded "
-                "programs. Use the dynamic pipeline (pipeline.kind: dynamic), which compiles once for all layers and "
-                "updates, or fewer layers"
+                f"programs: {instead if self._in_background else 'use'} the dynamic pipeline (pipeline.kind: dynamic), "
+                "which compiles once for all layers and updates, or fewer layers"
             )
         done = sum(compiled.compiles for compiled in self._compiled)
-        if budget.compiles > budget.compiles_left + done or budget.places > budget.places_left:
+        if compiles > budget.compiles_left + done or budget.places > budget.places_left:
             raise BudgetError(
-                f"this model takes {budget.compiles} compiles and {budget.places} loaded programs, and this process "
+                f"this model takes {compiles} compiles and {budget.places} loaded programs, and this process "
                 f"has {budget.compiles_left} compiles and {budget.places_left} places left: unload what else there "
                 "is, or start in a new process"
             )
+
+    def _build(self, graphs: list[PartGraph], keys: list[object], firsts: dict[object, Derived]) -> list[Part]:
+        self.model.check_weights({**self.weights, **self._first_baked})
+        parts = super()._build(graphs, keys, firsts)
+        compiled = zip(graphs, (item for _, item, _, _ in parts), strict=True)
+        self._baked_names = [{own: graph.prefix + own for own in item.baked_names} for graph, item in compiled]
+        self._check_baked({name for names in self._baked_names for name in names.values()})
+        return parts
+
+    def _check_baked(self, needed: set[str]) -> None:
+        given = self._first_baked.keys()
+        if given and given != needed:
+            missing, unknown = (", ".join(sorted(names)) or "none" for names in (needed - given, given - needed))
+            raise PlanError(
+                "the programs to go on with were made of other weights than those that these bake in: missing "
+                f"{missing}; unknown {unknown}. Go on with the settings that the run had (pipeline.extras, "
+                "pipeline.granularity), or with pipeline.background: false"
+            )
+
+    def _given(self) -> list[dict[str, Array]] | None:
+        first = self._first_baked
+        return [{own: first[name] for own, name in names.items()} for names in self._baked_names] if first else None
+
+    def _made_of(self, name: str) -> Array:
+        return self._first_baked.get(name, self.weights[name])
 
     def _for_equal_layer(self, first: CompiledPlan, weights: Mapping[str, Array]) -> CompiledPlan:
         return self._compile(first.plan, weights, first.name, like=first)

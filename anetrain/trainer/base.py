@@ -236,7 +236,7 @@ class Trainer:
         the update has made copies on its way."""
         if self._is_staged:
             return
-        compiles, before = self.pipeline.compiles, self._account.so_far()
+        compiles, failure, before = self.pipeline.compiles, self.pipeline.compile_failure, self._account.so_far()
         with self._account.part("restaging"):
             self.pipeline.stage(copied)
         self._is_staged = True
@@ -245,6 +245,7 @@ class Trainer:
         if count or seconds:  # what was compiled in an earlier process may be taken from a cache
             found = self.pipeline.device.counters()
             self._emit(events.Compile("weights", count, seconds, found.compiles, found.live_programs))
+        self._tell_failure(failure, self._emit)
 
     @property
     def needs_restart(self) -> bool:
@@ -252,7 +253,20 @@ class Trainer:
         on in a new process. Never so where weights are not baked into programs."""
         return not self._is_staged and not self.pipeline.can_stage()
 
+    def baked_weights(self) -> dict[str, Array]:
+        """Between groups: what the next group's programs are made of, where it is not the newest weights. State, beside
+        `pipeline.weights` and `state`; for `StaticPipeline(..., baked=...)`."""
+        failure = self.pipeline.compile_failure
+        found = self.pipeline.baked_weights(self._is_staged)
+        self._tell_failure(failure, self.events.emit)
+        return found
+
     # ------------------------------------------------------------ what fails
+
+    def _tell_failure(self, before: ANEError | None, emit: events.Listener) -> None:
+        failure = self.pipeline.compile_failure
+        if failure is not None and failure is not before:
+            emit(events.CompileFailure(self.updates, str(failure)))
 
     def _drop(self, group: list[MicroBatch], error: NonFiniteError) -> str:
         """Why. The gradients are zero already; what the device put out at this scale says nothing about the next."""

@@ -75,6 +75,12 @@ constexpr double kWorthThreads = 1e6;  // multiplications; below, a fork and joi
 // The longer side of c is cut, since every piece packs the whole other factor again: once per piece, so pieces should
 // be long, but beyond this length what the library packs of a piece leaves the second cache (measured: 3 to 6 %).
 constexpr size_t kLongestPiece = 512;
+constexpr size_t kRangesPerThread = 4;  // enough for a thread that was interrupted to be helped out
+
+// Where range `index` of `ranges` begins among the pieces: the first ones have one more.
+size_t range_at(size_t pieces, size_t index, size_t ranges) {
+  return index * (pieces / ranges) + std::min(index, pieces % ranges);
+}
 
 void run_cut(const Product &p) {
   const size_t threads = static_cast<size_t>(anecpu_threads());
@@ -83,10 +89,16 @@ void run_cut(const Product &p) {
   const bool by_rows = p.m >= p.n;
   const size_t length = by_rows ? p.m : p.n;
   const size_t pieces = threads * ((length + threads * kLongestPiece - 1) / (threads * kLongestPiece));
-  parallel_for(pieces, 1, [&](size_t begin, size_t end) {
-    const size_t first = cut_at(length, begin, pieces), last = cut_at(length, end, pieces);
-    if (first == last) return;
-    run(by_rows ? part(p, first, last - first, 0, p.n) : part(p, 0, p.m, first, last - first));
+  // A sum of the library may depend on the sizes of a product. So a cut must not depend on who has the pool meanwhile,
+  // and each range of pieces is one product, also where a thread runs several of them.
+  const size_t ranges = std::min(pieces, kRangesPerThread * threads);
+  parallel_for(ranges, 1, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      const size_t first = cut_at(length, range_at(pieces, i, ranges), pieces);
+      const size_t last = cut_at(length, range_at(pieces, i + 1, ranges), pieces);
+      if (first == last) continue;
+      run(by_rows ? part(p, first, last - first, 0, p.n) : part(p, 0, p.m, first, last - first));
+    }
   });
 }
 

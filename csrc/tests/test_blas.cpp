@@ -148,4 +148,23 @@ TEST(serial_products_inside_a_parallel_loop) {
     check_product(p, s, s.a.data(), s.b.data(), s.c.data() + i * s.c_size, s.c.data() + i * s.c_size);
 }
 
+TEST(whoever_has_the_pool_meanwhile) {
+  const WithThreads with(3);
+  for_every_case({{40, 1100, 120}, {1100, 40, 120}, {130, 113, 97}}, [](const Case &p) {
+    if (p.beta != 0.0f) return;
+    Matrices s(p, 1, 1, 2);
+    const auto product = [&](size_t number) {
+      anecpu_sgemm(p.transpose_a, p.transpose_b, p.m, p.n, p.k, p.alpha, s.a.data(), s.lda, s.b.data(), s.ldb, p.beta,
+                   s.c.data() + number * s.c_size, s.ldc);
+    };
+    product(0);
+    parallel_for(2, 1, [&](size_t begin, size_t) {  // a body has the pool, so products in it run alone
+      if (begin == 0) product(1);
+    });
+    bool equal = true;
+    for (size_t i = 0; i < s.c_size; ++i) equal = equal && same(s.c[i], s.c[s.c_size + i]);
+    CHECK(equal);
+  });
+}
+
 TEST(the_library_names_itself) { CHECK(std::string(anecpu_blas_name()).size() > 3); }
