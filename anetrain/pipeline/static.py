@@ -201,11 +201,11 @@ class StaticPipeline(Pipeline):
         budget, counters = self.budget(), self.device.counters()
         compiles = sets * budget.compiles
         if compiles > counters.compile_budget or budget.places > counters.live_budget:
-            instead = "without programs made in the background (pipeline.background: false) it is half of it; or use"
+            half = "Without programs made in the background (pipeline.background: false) it is half of it. "
             raise BudgetError(
                 f"one update of this model takes {compiles} compiles and {budget.places} loaded programs, and "
                 f"the budget of a process is {counters.compile_budget} compiles and {counters.live_budget} loaded "
-                f"programs: {instead if self._in_background else 'use'} the dynamic pipeline (pipeline.kind: dynamic), "
+                f"programs. {half if self._in_background else ''}Use the dynamic pipeline (pipeline.kind: dynamic), "
                 "which compiles once for all layers and updates, or fewer layers"
             )
         done = sum(compiled.compiles for compiled in self._compiled)
