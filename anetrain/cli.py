@@ -23,6 +23,7 @@ COMMANDS = {
     "convert": Command("anetrain.commands.convert", "models from and to llama2.c, Hugging Face, checkpoints"),
     "generate": Command("anetrain.commands.generate", "continue a text, or answer, with a trained model"),
     "estimate": Command("anetrain.commands.estimate", "what a step would take on a chip's engine, by a cost model"),
+    "doctor": Command("anetrain.commands.doctor", "a health check of the device, in minutes"),
     "info": Command("anetrain.info", "what this machine offers, and which device is chosen"),
 }
 

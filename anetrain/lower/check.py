@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 import anetrain.device
 from anetrain.device import Device, Finding, check, profiles, rule_table
-from anetrain.lower.plan import Plan
+from anetrain.lower.plan import Plan, ProgramSpec
 from anetrain.mil.blobs import write_blob
 from anetrain.mil.text import Program
-from anetrain.mil.types import dtype
+from anetrain.mil.types import Array, dtype
 
 
 def check_plan(plan: Plan, profile: str, **options: Any) -> list[tuple[str, Finding]]:
@@ -26,13 +26,17 @@ def check_plan(plan: Plan, profile: str, **options: Any) -> list[tuple[str, Find
 
 def checkable(plan: Plan) -> list[tuple[str, Program]]:
     """Label and program, with zeros for the weights that are baked into it only when it is compiled."""
+    return [(spec.label, with_weights(plan, spec, np.zeros)) for spec in plan.programs]
+
+
+def with_weights(plan: Plan, spec: ProgramSpec, make: Callable[[tuple[int, ...]], Array]) -> Program:
+    """A program of the plan that can be compiled: weights that are baked into it are made of their shapes."""
     precision = plan.derived.graph.precision
-    programs = []
-    for spec in plan.programs:
-        shapes = {path: place.shape for path, place in spec.constants.items()}
-        zeros = {path: write_blob(np.zeros(shape, dtype(precision).numpy), precision) for path, shape in shapes.items()}
-        programs.append((spec.label, dataclasses.replace(spec.program, blobs={**spec.program.blobs, **zeros})))
-    return programs
+    made = {
+        path: write_blob(make(place.shape).astype(dtype(precision).numpy), precision)
+        for path, place in spec.constants.items()
+    }
+    return dataclasses.replace(spec.program, blobs={**spec.program.blobs, **made})
 
 
 def check_programs(programs: Iterable[tuple[str, Program]], profile: str, **options: Any) -> list[tuple[str, Finding]]:

@@ -247,6 +247,21 @@ class Verdict(Part):
     experiments: tuple[Experiment, ...] = ()
 
 
+# ---------------------------------------------------------------- health
+
+
+class Health(Part):
+    """One question of the doctor's, and what was found."""
+
+    name: str
+    question: str
+    status: Literal["ok", "warning", "failed", "skipped"]
+    sentence: str
+    observed: dict[str, Any] = Field(default_factory=dict, description="plain data; units in the names")
+    advice: tuple[str, ...] = Field(default=(), description="what to do about it")
+    seconds: float = Field(default=0.0, ge=0)
+
+
 # ---------------------------------------------------------------- a file
 
 
@@ -261,6 +276,7 @@ class Results(Part):
     measurements: tuple[Measurement, ...] = ()
     findings: tuple[Finding, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    health: tuple[Health, ...] = ()
 
     @model_validator(mode="after")
     def _no_emulated_performance(self) -> Results:
