@@ -22,6 +22,7 @@ COMMANDS = {
     "data": Command("anetrain.commands.data", "prepare text for training, look at token files, download data"),
     "convert": Command("anetrain.commands.convert", "models from and to llama2.c, Hugging Face, checkpoints"),
     "generate": Command("anetrain.commands.generate", "continue a text, or answer, with a trained model"),
+    "probe": Command("anetrain.commands.probe", "what an engine can do, and what it does otherwise than believed"),
     "estimate": Command("anetrain.commands.estimate", "what a step would take on a chip's engine, by a cost model"),
     "doctor": Command("anetrain.commands.doctor", "a health check of the device, in minutes"),
     "info": Command("anetrain.info", "what this machine offers, and which device is chosen"),

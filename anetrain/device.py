@@ -46,11 +46,13 @@ __all__ = [
     "Surface",
     "backends",
     "check",
+    "fetch",
     "open",
     "operation_table",
     "profiles",
     "real_available",
     "rule_table",
+    "store",
     "version",
 ]
 
@@ -253,9 +255,9 @@ class Program:
         outputs = {port.name: self._device.surface_for(port) for port in self.outputs}
         request = self.request(inputs, outputs)
         for name, array in arrays.items():
-            _store(inputs[name], ports[name], array)
+            store(inputs[name], ports[name], array)
         request.run()
-        return {port.name: _fetch(outputs[port.name], port) for port in self.outputs}
+        return {port.name: fetch(outputs[port.name], port) for port in self.outputs}
 
 
 class Device:
@@ -432,7 +434,8 @@ def _elements(port: Port, view: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
     return np.lib.stride_tricks.as_strided(elements, port.shape, strides, writeable=view.flags.writeable)
 
 
-def _store(surface: Surface, port: Port, array: npt.ArrayLike) -> None:
+def store(surface: Surface, port: Port, array: npt.ArrayLike) -> None:
+    """Write an array of a port's shape where the port's elements lie on a surface."""
     import numpy as np
 
     values = np.asarray(array)
@@ -446,7 +449,8 @@ def _store(surface: Surface, port: Port, array: npt.ArrayLike) -> None:
             np.copyto(target, values, casting="same_kind")
 
 
-def _fetch(surface: Surface, port: Port) -> npt.NDArray[Any]:
+def fetch(surface: Surface, port: Port) -> npt.NDArray[Any]:
+    """Read what a port's elements are on a surface, in the port's shape and dtype."""
     import numpy as np
 
     with surface.lock() as view:

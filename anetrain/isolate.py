@@ -184,7 +184,8 @@ def _perform(function: str, arguments: Mapping[str, Any]) -> Outcome:
         value = getattr(importlib.import_module(module), name)(**arguments)
         return Outcome("done", value=json.loads(json.dumps(value)))
     except ANEError as error:
-        refusal = {key: getattr(error, key) for key in ("domain", "code", "text", "detail", "rule")}
+        said = {key: getattr(error, key) for key in ("domain", "code", "text", "detail", "rule")}
+        refusal = {"error": type(error).__name__, **said}
         return Outcome("refused", reason=str(error), refusal=refusal, over_budget=isinstance(error, BudgetError))
     except Exception as error:
         return Outcome("failed", reason=f"{type(error).__name__}: {error}")

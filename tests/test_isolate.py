@@ -57,7 +57,8 @@ def test_refusals_and_mistakes_are_told_apart(runner: type[Inline] | type[Worker
     made = runner()
     refused = run(made, "refused", budget=False)
     assert refused.status == "refused"
-    assert refused.refusal == {"domain": "d", "code": 3, "text": "t", "detail": "no such thing", "rule": "some-rule"}
+    said = {"domain": "d", "code": 3, "text": "t", "detail": "no such thing", "rule": "some-rule"}
+    assert refused.refusal == {"error": "CompileError", **said}
     assert not refused.over_budget
     assert run(made, "refused", budget=True).over_budget
     assert (run(made, "failed").status, run(made, "failed").reason) == ("failed", "KeyError: 'which'")

@@ -1,8 +1,9 @@
 """What benches, probes and the doctor measure with and write down: results, their file, their clock, the machine."""
 
-from anetrain.results.machine import provenance, this_machine
+from anetrain.results.machine import anonymous, provenance, this_machine
 from anetrain.results.meter import Meter
 from anetrain.results.schema import (
+    Answer,
     Check,
     Device,
     Experiment,
@@ -21,6 +22,7 @@ from anetrain.results.schema import (
 from anetrain.results.store import ResultsError, read, text_of, write
 
 __all__ = [
+    "Answer",
     "Check",
     "Device",
     "Experiment",
@@ -36,6 +38,7 @@ __all__ = [
     "Scalar",
     "Timing",
     "Verdict",
+    "anonymous",
     "device_of",
     "provenance",
     "read",

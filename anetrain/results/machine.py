@@ -44,6 +44,14 @@ def provenance(command: str, *, seed: int, scale: str) -> Provenance:
     )
 
 
+def anonymous(text: str) -> str:
+    """What a process said, without the folders of this machine."""
+    for folder, name in ((Path.cwd(), "."), (Path(__file__).resolve().parents[2], "."), (Path.home(), "~")):
+        if folder != folder.parent:
+            text = text.replace(str(folder), name)
+    return text
+
+
 def _commit() -> str:
     """Of the clone that this file is in, with a mark when files differ from it."""
     root = Path(__file__).resolve().parent.parent.parent

@@ -208,10 +208,13 @@ class Finding(Part):
 
 # ---------------------------------------------------------------- probes
 
+Answer = Literal["yes", "no", "partly", "unknown"]
+
 
 class Refusal(Part):
     """What a device said when it refused."""
 
+    error: str = Field(default="", description="the exception: CompileError, EvalError ...; tells the stage")
     domain: str = ""
     code: int = 0
     text: str = ""
@@ -238,11 +241,11 @@ class Verdict(Part):
     question: str
     hypothesis: str
     source: str = Field(description="where the hypothesis comes from")
-    answer: Literal["yes", "no", "partly", "unknown"] = Field(description="does the hypothesis hold?")
+    answer: Answer = Field(description="does the hypothesis hold?")
     sentence: str = Field(description="the answer with its evidence")
     rules: tuple[str, ...] = Field(default=(), description="rules of the emulator's profiles that decide it there")
-    features: dict[str, Literal["yes", "no", "partly", "unknown"]] = Field(
-        default_factory=dict, description="columns of the compatibility matrix that this verdict fills"
+    features: dict[str, Answer] = Field(
+        default_factory=dict, description="rows of the compatibility matrix that this verdict fills"
     )
     experiments: tuple[Experiment, ...] = ()
 
