@@ -24,6 +24,7 @@ COMMANDS = {
     "generate": Command("anetrain.commands.generate", "continue a text, or answer, with a trained model"),
     "probe": Command("anetrain.commands.probe", "what an engine can do, and what it does otherwise than believed"),
     "estimate": Command("anetrain.commands.estimate", "what a step would take on a chip's engine, by a cost model"),
+    "report": Command("anetrain.commands.report", "checks and submissions of results, beside what was published"),
     "doctor": Command("anetrain.commands.doctor", "a health check of the device, in minutes"),
     "info": Command("anetrain.info", "what this machine offers, and which device is chosen"),
 }

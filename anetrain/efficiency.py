@@ -17,34 +17,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from anetrain import events
+from anetrain import chips, events
+from anetrain.chips import Peak
 from anetrain.pipeline import Stack
 
 Number = TypeVar("Number", int, float)
 AFTER_MICRO_STEPS = ("saving", "update", "restaging")  # parts of an update that are not of its micro-steps
 
 # ---------------------------------------------------------------- the device
-
-
-@dataclass(frozen=True)
-class Peak:
-    """What a chip's engine is said to do in fp16, and who says so."""
-
-    tflops: float
-    source: str
-
-
-_M1 = Peak(11.0, "11 TFLOPS, the rated TOPS")
-_M3 = Peak(15.8, "15.8 TFLOPS, the rated TOPS")
-_M4 = Peak(19.0, "19 TFLOPS, half of the 38 TOPS that are rated for int8")
-PEAKS = {
-    **dict.fromkeys(("M1", "M1 Pro", "M1 Max"), _M1),
-    **dict.fromkeys(("M3", "M3 Pro", "M3 Max"), _M3),
-    "M3 Ultra": Peak(31.6, "31.6 TFLOPS, the rated TOPS of its two engines"),
-    **dict.fromkeys(("M4", "M4 Pro", "M4 Max"), _M4),
-    "M5": Peak(19.0, "19 TFLOPS, a published estimate: no rating is disclosed"),
-    "M5 Max": Peak(19.27, "19.27 TFLOPS, the most that was published as measured (convolutions, fp16)"),
-}
 
 
 @dataclass(frozen=True)
@@ -66,7 +46,7 @@ class DeviceWork:
 
     def utilisation(self, tflops: float) -> tuple[float, str] | None:
         """Percent of what, in words; None where there is no figure for the chip."""
-        return (100.0 * tflops / self.peak.tflops, f"{self.chip}: {self.peak.source}") if self.peak else None
+        return (self.peak.percent(tflops), f"{self.chip}: {self.peak.source}") if self.peak else None
 
 
 def device_work(stack: Stack, facts: Mapping[str, Any]) -> DeviceWork | None:
@@ -76,11 +56,12 @@ def device_work(stack: Stack, facts: Mapping[str, Any]) -> DeviceWork | None:
         return None
     plans = [layer.compiled.plan for layer in stack.layers]
     chip = str(facts.get("chip") or "an unknown chip")
+    known = chips.known(chip)
     return DeviceWork(
         sum(plan.flops(plan.forward) for plan in plans),
         sum(plan.flops(plan.backward) for plan in plans),
         chip,
-        PEAKS.get(chip.removeprefix("Apple ")),
+        known.peak if known else None,
     )
 
 

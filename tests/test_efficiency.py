@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from anetrain import events
-from anetrain.efficiency import PEAKS, DeviceWork, Peak, Totals, device_work, report_text
+from anetrain.chips import CHIPS, Peak
+from anetrain.efficiency import DeviceWork, Totals, device_work, report_text
 from anetrain.model import Model
 from anetrain.pipeline import Pipeline
 from anetrain.spec import ModelSpec
@@ -138,18 +139,24 @@ def test_flops_are_those_of_the_products(layers: int, batch: int) -> None:
     assert forward <= found.forward_flops <= 1.05 * forward
     assert backward <= found.backward_flops <= 1.05 * backward
     assert found.flops == found.forward_flops + found.backward_flops
-    assert found.peak is PEAKS["M4 Max"]
+    assert found.peak is CHIPS["M4 Max"].peak
 
 
 def test_peaks_are_of_the_chip() -> None:
     stack = pipeline_of().stack
-    for chip, tflops in (("Apple M1 Pro", 11.0), ("Apple M3 Ultra", 31.6), ("Apple M4", 19.0), ("Apple M5 Max", 19.27)):
+    for chip, tflops in (
+        ("Apple M1 Pro", 11.0),
+        ("Apple M2", 15.8),
+        ("Apple M3 Ultra", 31.6),
+        ("Apple M4", 19.0),
+        ("Apple M5 Max", 19.27),
+    ):
         found = device_work(stack, {"kind": "ane", "chip": chip})
         assert found is not None
         assert found.peak is not None
         assert found.peak.tflops == tflops
         assert f"{tflops:g} TFLOPS" in found.peak.source
-    for facts in ({"kind": "ane"}, {"kind": "ane", "chip": "Apple M2"}, {"kind": "ane", "chip": "Apple M1 (Virtual)"}):
+    for facts in ({"kind": "ane"}, {"kind": "ane", "chip": "Apple M9"}, {"kind": "ane", "chip": "Apple M1 (Virtual)"}):
         found = device_work(stack, facts)
         assert found is not None
         assert found.peak is None

@@ -10,7 +10,8 @@ import pytest
 
 from anetrain import events
 from anetrain.account import PARTS, Account
-from anetrain.efficiency import DeviceWork, Peak
+from anetrain.chips import Peak
+from anetrain.efficiency import DeviceWork
 from anetrain.telemetry import TIMES, Telemetry
 from tests.trainers import batches, pipeline_of, trainer_of
 

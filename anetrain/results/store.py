@@ -31,8 +31,13 @@ def read(path: Path) -> Results:
     try:
         return Results.model_validate_json(text)
     except ValidationError as error:
-        problems = "; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors()[:5])
+        problems = "; ".join(problems_of(error)[:5])
         raise ResultsError(f"{path}: not a file of results ({SCHEMA}): {problems}") from error
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """Each with its place."""
+    return [_sentence(problem["loc"], problem["msg"]) for problem in error.errors()]
 
 
 def _sentence(place: tuple[int | str, ...], message: str) -> str:

@@ -1,0 +1,1 @@
+"""Published figures, submissions, and the reports that are made of them and of results."""
