@@ -26,6 +26,7 @@ COMMANDS = {
     "estimate": Command("anetrain.commands.estimate", "what a step would take on a chip's engine, by a cost model"),
     "report": Command("anetrain.commands.report", "checks and submissions of results, beside what was published"),
     "doctor": Command("anetrain.commands.doctor", "a health check of the device, in minutes"),
+    "bench": Command("anetrain.commands.bench", "measure what a device does: values first, then times"),
     "info": Command("anetrain.info", "what this machine offers, and which device is chosen"),
 }
 

@@ -10,6 +10,7 @@ from anetrain.results.schema import Timing
 from anetrain.results.statistics import median
 
 WINDOW = 5  # calls whose median tells whether times still fall
+KEPT = 1000  # samples at most, or what was asked for: of hundreds of thousands a file would have megabytes
 SETTLED = 0.97  # a window's median that is not below this share of the last one's: stable
 
 
@@ -27,9 +28,15 @@ class Meter:
     def time(self, call: Callable[[], object]) -> Timing:
         warm_up, stable = self._warm_up(call)
         samples_s: list[float] = []
+        most_kept, calls, every = max(KEPT, 2 * self.least_samples), 0, 1  # every so many-th is kept
         begin = self.clock()
-        while len(samples_s) < self.least_samples or self.clock() - begin < self.least_s:
-            samples_s.append(self._once(call))
+        while calls < self.least_samples or self.clock() - begin < self.least_s:
+            sample_s = self._once(call)
+            if calls % every == 0:
+                samples_s.append(sample_s)
+            calls += 1
+            if len(samples_s) == most_kept:
+                samples_s, every = samples_s[::2], 2 * every
             if self.clock() - begin > self.most_s:
                 break
         return Timing.of(tuple(samples_s), warm_up=warm_up, stable=stable)
@@ -61,4 +68,4 @@ class Meter:
     def _once(self, call: Callable[[], object]) -> float:
         begin = self.clock()
         call()
-        return self.clock() - begin
+        return round(self.clock() - begin, 9)  # no clock tells less than nanoseconds

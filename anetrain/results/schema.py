@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -289,8 +290,9 @@ class Results(Part):
 
 
 def device_of(facts: Mapping[str, Any]) -> Device:
-    """Of an open device's facts."""
+    """Of an open device's facts. A profile that was given as a file keeps its name alone, without the folder."""
     kind = facts["kind"]
+    facts = {**facts, **{key: PurePath(facts[key]).name for key in ("profile", "name") if key in facts}}
     return Device(
         kind=kind,
         name="ane" if kind == "ane" else f"emulator:{facts['profile']}",
@@ -299,5 +301,5 @@ def device_of(facts: Mapping[str, Any]) -> Device:
         architecture=str(facts.get("architecture") or ""),
         cores=facts.get("cores"),
         engines=facts.get("engines"),
-        facts=dict(facts),
+        facts=facts,
     )

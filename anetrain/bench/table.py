@@ -1,0 +1,145 @@
+"""Tables of what benches found, as text. The device stands above them.
+
+Of an emulator no rate is shown, and each column of times says whose times they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from anetrain.bench import catalogue
+from anetrain.results import Device, Measurement, Results, Scalar, Timing
+
+MEBI = 1 << 20
+
+TITLES = {
+    "ms": "ms",
+    "tflops": "TFLOPS",
+    "gb_per_s": "GB/s",
+    "gflop": "GFLOP",
+    "weight_mib": "weights MiB",
+    "activation_mib": "activations MiB",
+}
+COUNTED: Mapping[str, Callable[[Measurement], float | None]] = {
+    "gflop": lambda one: None if one.flops is None else one.flops / 1e9,
+    "weight_mib": lambda one: None if one.weight_bytes is None else one.weight_bytes / MEBI,
+    "activation_mib": lambda one: None if one.activation_bytes is None else one.activation_bytes / MEBI,
+}
+RATES = {"tflops", "gflops", "tops", "gops"}
+TIMES = {"ms", "us", "seconds", "ratio", "speedup"}
+UNSTABLE = "*"
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    cell: Callable[[Measurement], str]
+
+
+def text(results: Results) -> str:
+    """All tables of a file, below what they are of."""
+    names = dict.fromkeys(one.bench for one in results.measurements)
+    return "\n\n".join([head(results), *(of_bench(results, name) for name in names)])
+
+
+def head(results: Results) -> str:
+    made = results.provenance
+    small = "; small sizes, for trying out: not to be compared with anything" if made.scale == "small" else ""
+    partly = "" if results.complete else "\nincomplete: the run was interrupted"
+    return f"{results.device.label}\n{made.command}, {made.started}, anetrain {made.anetrain}{small}{partly}"
+
+
+def of_bench(results: Results, name: str) -> str:
+    """Its question, its table, why rows are empty, and what it found."""
+    bench = catalogue.bench(name)
+    measured = [one for one in results.measurements if one.bench == name]
+    parts = [f"{name}: {bench.question}", table(bench.columns, measured, results.device)]
+    if any(one.timing is not None and not one.timing.stable for one in measured):
+        parts.append(f"{UNSTABLE} times still fell when the warm-up had to end")
+    parts += [f"{one.case}: {one.status}: {one.reason}" for one in measured if one.reason]
+    parts += [f"{found.question} {found.answer}" for found in results.findings if found.bench == name]
+    if results.device.kind == "emulator":
+        parts.append("Nothing is concluded from times: they are of this machine's CPU.")
+    return "\n".join(parts)
+
+
+def table(columns: Sequence[str], measured: Sequence[Measurement], device: Device) -> str:
+    shown = _columns(columns, device)
+    rows = [[column.title for column in shown], *([column.cell(one) for column in shown] for one in measured)]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """The first to the left, numbers to the right."""
+    first, *others = zip(cells, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
+
+
+def _columns(names: Sequence[str], device: Device) -> list[_Column]:
+    shown = [_Column("case", lambda one: one.case)]
+    for name in names:
+        if (title := title_of(name, device)) is not None:
+            shown.append(_Column(title, _asked(name)))
+        if name == "ms":
+            shown.append(_Column("its p10", _timed(lambda timing: 1e3 * timing.p10_s)))
+            shown.append(_Column("its p90", _timed(lambda timing: 1e3 * timing.p90_s)))
+    return [
+        *shown,
+        _Column("samples", _samples),
+        _Column("error", lambda one: _error(one.check.largest_error) if one.check else NOTHING),
+        _Column("allowed", lambda one: _error(one.check.allowed) if one.check else NOTHING),
+        _Column("status", lambda one: one.status),
+    ]
+
+
+def title_of(name: str, device: Device) -> str | None:
+    """None: not shown of such a device."""
+    title, words = TITLES.get(name, name.replace("_", " ")), set(name.split("_"))
+    rate = bool(words & RATES) or name.endswith("per_s")
+    if device.kind == "ane":
+        return title
+    if rate:
+        return None
+    return f"{title} of this CPU" if words & TIMES else title
+
+
+def _asked(name: str) -> Callable[[Measurement], str]:
+    """A count, a figure, a parameter, or what was observed: whichever has the name."""
+
+    def cell(one: Measurement) -> str:
+        if name in COUNTED:
+            return _scalar(COUNTED[name](one))
+        for known in (one.figures, one.parameters, one.observed):
+            if name in known:
+                return _scalar(known[name])
+        return NOTHING
+
+    return cell
+
+
+def _timed(get: Callable[[Timing], float]) -> Callable[[Measurement], str]:
+    return lambda one: NOTHING if one.timing is None else _scalar(get(one.timing))
+
+
+def _samples(one: Measurement) -> str:
+    if one.timing is None:
+        return NOTHING
+    each = "" if one.timing.calls_per_sample == 1 else f" x {one.timing.calls_per_sample}"
+    return f"{len(one.timing.samples_s)}{each}{'' if one.timing.stable else UNSTABLE}"
+
+
+def _error(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.1e}" if value else "0"
+
+
+def _scalar(value: Scalar) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,161 @@
+"""`anetrain bench`: measures what a device does. Tables go to stdout, progress to stderr, everything to a file."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from anetrain.bench import Bench, Case, catalogue, table
+from anetrain.bench.run import Run, Settings
+from anetrain.commands.running import REFUSED, one_line, run
+from anetrain.device import ANEError
+from anetrain.isolate import Worker
+from anetrain.results import Meter, write
+
+ALL = "all"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return run("bench", _bench, options)
+    except ANEError as error:  # there is no such device
+        print(f"anetrain bench: {one_line(error)}", file=sys.stderr)
+        return REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="anetrain bench",
+        description="Measure what a device does: values first, then times. Each case runs in a process of its own, and "
+        "one that is refused, crashes or hangs is a result.",
+        epilog="Example: anetrain bench peak latency --device emulator:m4 --scale small",
+    )
+    add = parser.add_argument
+    add("benches", nargs="*", metavar="BENCH", help=f"{', '.join(catalogue.BENCHES)}, or {ALL}")
+    add("--list", action="store_true", help="say what each bench asks, and its cases; no device is opened")
+    add("--filter", metavar="PATTERN", help="only cases with this in their name; * and ? stand for others")
+    add("--device", default="auto", metavar="KIND", help="auto, ane, emulator or emulator:PROFILE (%(default)s)")
+    add("--scale", choices=("full", "small"), default="full", help="small: sizes for trying out (%(default)s)")
+    add("--samples", type=int, metavar="N", help=f"at least so many times per case ({Meter.least_samples})")
+    add("--seconds", type=float, metavar="S", help=f"times for at least so long ({Meter.least_s})")
+    add("--seed", type=int, default=0, help="of weights and inputs (%(default)s)")
+    add("--out", type=Path, metavar="FILE", help="where results go (results/BENCH-TIME.json)")
+    add("--force", action="store_true", help="overwrite FILE")
+    return parser
+
+
+def _bench(options: argparse.Namespace) -> None:
+    benches = _benches(options)
+    if options.list:
+        print("\n\n".join(_described(bench, options) for bench in benches))
+        return
+    chosen = [(bench, case) for bench in benches for case in _cases(bench, options)]
+    if not chosen:
+        raise ValueError(f"no case has {options.filter!r} in its name; anetrain bench --list names all")
+    settings, path = _settings(options), options.out or _path(options)
+    if path.exists() and not options.force:  # before anything is measured for nothing
+        raise FileExistsError(f"{path} exists")
+    with _terminated_as_interrupted(), Worker() as worker:
+        measuring = Run(settings, worker, command=_command(options))
+        write(measuring.results, path, overwrite=options.force)
+        try:
+            _measure(measuring, chosen, path)
+        finally:
+            print(table.text(measuring.results))
+            _say(f"{len(measuring.results.measurements)} of {len(chosen)} cases are in {path}: anetrain report {path}")
+
+
+def _measure(measuring: Run, chosen: Sequence[tuple[Bench, Case]], path: Path) -> None:
+    """After each case the file holds what there is."""
+    bar: Any = tqdm(total=len(chosen), unit="case", file=sys.stderr, disable=not sys.stderr.isatty())
+    with bar:
+        for bench, case in chosen:
+            bar.set_description(f"{bench.name}: {case.name}")
+            try:
+                measuring.measure(bench, case)
+            except KeyboardInterrupt:
+                measuring.interrupted(bench, case)
+                raise
+            finally:
+                write(measuring.results, path, overwrite=True)
+            bar.update()
+        measuring.finish()
+        write(measuring.results, path, overwrite=True)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM keeps what there is, as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _benches(options: argparse.Namespace) -> list[Bench]:
+    names = options.benches or ([ALL] if options.list else [])
+    if not names:
+        raise ValueError(f"name what to measure: {', '.join(catalogue.BENCHES)}, or {ALL}; --list says what each asks")
+    return [catalogue.bench(name) for name in (catalogue.BENCHES if ALL in names else dict.fromkeys(names))]
+
+
+def _cases(bench: Bench, options: argparse.Namespace) -> list[Case]:
+    return [case for case in bench.cases(options.scale) if fnmatchcase(case.name, f"*{options.filter or ''}*")]
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    meter: dict[str, Any] = {}
+    if options.samples is not None:
+        if options.samples < 1:
+            raise ValueError(f"--samples is {options.samples}; expected at least 1")
+        meter["least_samples"] = options.samples
+    if options.seconds is not None:
+        if not 0 <= options.seconds < math.inf:
+            raise ValueError(f"--seconds is {options.seconds}; expected 0 or more")
+        meter |= {"least_s": options.seconds, "most_s": max(options.seconds, Meter.most_s)}
+    if options.seed < 0:
+        raise ValueError(f"--seed is {options.seed}; expected 0 or more")
+    return Settings(device={"kind": options.device}, scale=options.scale, seed=options.seed, meter=meter)
+
+
+def _path(options: argparse.Namespace) -> Path:
+    name = options.benches[0] if len(options.benches) == 1 else "bench"
+    return Path("results") / f"{name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}.json"
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What was asked for, without names of files."""
+    words = ["anetrain bench", *options.benches, f"--scale {options.scale}"]
+    words += [
+        f"--{name} {getattr(options, name)}" for name in ("filter", "samples", "seconds") if getattr(options, name)
+    ]
+    return " ".join(words)
+
+
+def _described(bench: Bench, options: argparse.Namespace) -> str:
+    lines = [f"{bench.name}: {bench.question}"]
+    for case in _cases(bench, options):
+        sizes = ", ".join(f"{name} {value}" for name, value in case.parameters.items())
+        lines.append(f"  {case.name}" + (f" ({sizes})" if sizes else ""))
+    return "\n".join(lines)
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
