@@ -16,6 +16,15 @@ BENCHES = {
 def bench(name: str) -> Bench:
     if name not in BENCHES:
         raise ValueError(f"no bench {name!r}; there are {', '.join(BENCHES)}, all")
-    module, _, cls = BENCHES[name].partition(":")
+    return load(BENCHES[name])
+
+
+def load(place: str) -> Bench:
+    """From "module:class"."""
+    module, _, cls = place.partition(":")
     made: Bench = getattr(importlib.import_module(module), cls)()
     return made
+
+
+def place_of(bench: Bench) -> str:
+    return f"{type(bench).__module__}:{type(bench).__qualname__}"

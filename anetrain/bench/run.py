@@ -14,7 +14,6 @@ import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -24,12 +23,13 @@ from anetrain.bench import catalogue
 from anetrain.bench.base import Bench, Case, Lab, Scale
 from anetrain.errors import DeviceUnavailable
 from anetrain.isolate import Outcome, Runner
-from anetrain.results import Device, Measurement, Meter, Results, device_of, provenance, this_machine
+from anetrain.results import Device, Measurement, Meter, Results, Status, anonymous, device_of, provenance, this_machine
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 OPEN_S = 300.0  # for a device to open: a real one has a self-test, which may compile
 OUTPUT_CHARACTERS = 1000  # of what a process said last, in a reason
+REFUSALS = ("CompileError", "EvalError", "UnloadError", "BudgetError")
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,12 @@ class Run:
     def __init__(self, settings: Settings, runner: Runner, *, command: str) -> None:
         """Opens the device: where there is none, DeviceUnavailable."""
         self._runner = runner
-        self._measured_here = 0  # cases in the worker's present process
-        found = self._found_device(settings)
-        # "auto" is decided once: when an engine is gone after a crash, no emulator may go on in its place.
-        self._settings = replace(settings, device={**settings.device, "kind": _settled(settings, found)})
+        self._measured_here = 0  # cases in the runner's present process
+        arguments = {"watchdog_s": None, **settings.device}  # a process that hangs is ended
+        found = self._found_device(arguments)
+        if arguments["kind"] == "auto":  # decided once: no emulator may go on in the place of an engine that is gone
+            arguments["kind"] = found.kind
+        self._settings = replace(settings, device=arguments)
         self.results = Results(
             provenance=provenance(command, seed=settings.seed, scale=settings.scale),
             machine=this_machine(),
@@ -63,43 +65,39 @@ class Run:
 
     def measure(self, bench: Bench, case: Case) -> Measurement:
         outcome = self._outcome(bench, case)
-        if outcome.over_budget and self._measured_here:
+        if self._measured_here and (outcome.over_budget or _device_is_gone(outcome)):
             self._renew()
             outcome = self._outcome(bench, case)
-        if outcome.status in ("crashed", "timed out"):
-            self._measured_here = 0
-        else:
-            self._measured_here += 1
+        self._measured_here = 0 if outcome.status in ("crashed", "timed out") else self._measured_here + 1
         measurement = _measurement(bench, case, outcome)
         self._keep(bench, measurement)
         return measurement
 
     def interrupted(self, bench: Bench, case: Case) -> None:
         """The case that was being measured when the user had enough."""
-        self._keep(bench, _unmeasured(bench, case, "interrupted", "the run was interrupted while it was measured"))
+        if (bench.name, case.name) not in {(one.bench, one.case) for one in self.results.measurements}:
+            self._keep(bench, _unmeasured(bench, case, "interrupted", "the run was interrupted while it was measured"))
 
     def finish(self) -> None:
         self.results = self.results.model_copy(update={"complete": True})
 
-    def _found_device(self, settings: Settings) -> Device:
-        outcome = self._runner.run(f"{__name__}:describe", {"device": dict(settings.device)}, timeout_s=OPEN_S)
+    def _found_device(self, arguments: Mapping[str, Any]) -> Device:
+        outcome = self._runner.run(f"{__name__}:describe", {"device": dict(arguments)}, timeout_s=OPEN_S)
         if outcome.status != "done":
-            raise DeviceUnavailable(_reason(outcome))
+            raise DeviceUnavailable(outcome.reason)
         return _read(Device, outcome.value)
 
     def _outcome(self, bench: Bench, case: Case) -> Outcome:
         settings = self._settings
-        arguments = {
+        work = {
             "device": dict(settings.device),
-            "bench": bench.name,
-            "case": case.name,
-            "scale": settings.scale,
+            "bench": catalogue.place_of(bench),
+            "case": {"name": case.name, "parameters": dict(case.parameters)},
             "seed": settings.seed,
             "meter": dict(settings.meter),
         }
-        return self._runner.run(
-            f"{__name__}:measure", arguments, timeout_s=case.timeout_s + Meter(**settings.meter).most_s
-        )
+        timeout_s = case.timeout_s + Meter(**settings.meter).most_s
+        return self._runner.run(f"{__name__}:measure", work, timeout_s=timeout_s)
 
     def _renew(self) -> None:
         self._runner.renew()
@@ -115,29 +113,33 @@ class Run:
         self.results = self.results.model_copy(update={"measurements": measurements, "findings": findings})
 
 
-def _settled(settings: Settings, found: Device) -> str:
-    kind = str(settings.device["kind"])
-    return found.kind if kind == "auto" else kind
+def _device_is_gone(outcome: Outcome) -> bool:
+    """To this process. A case before may have spoilt it."""
+    return outcome.refusal is not None and outcome.refusal["error"] == "DeviceUnavailable"
 
 
 def _measurement(bench: Bench, case: Case, outcome: Outcome) -> Measurement:
     if outcome.status == "done":
         return _read(Measurement, outcome.value)
-    return _unmeasured(bench, case, outcome.status, _reason(outcome))
+    return _unmeasured(bench, case, _status(outcome), _reason(outcome))
 
 
-def _unmeasured(bench: Bench, case: Case, status: Any, reason: str) -> Measurement:
+def _unmeasured(bench: Bench, case: Case, status: Status, reason: str) -> Measurement:
     return Measurement(bench=bench.name, case=case.name, parameters=dict(case.parameters), status=status, reason=reason)
 
 
+def _status(outcome: Outcome) -> Status:
+    """An error of ours in driving the device is not the device's refusal."""
+    if outcome.refusal is not None and outcome.refusal["error"] not in REFUSALS:
+        return "failed"
+    assert outcome.status != "done"
+    return outcome.status
+
+
 def _reason(outcome: Outcome) -> str:
-    """What happened and, where a process died, what it said last. No name of a folder of this machine."""
-    said = outcome.output[-OUTPUT_CHARACTERS:].strip() if outcome.status != "refused" else ""
-    reason = f"{outcome.reason}; it said last: {said}" if said else outcome.reason
-    for folder, name in ((Path.cwd(), "."), (Path(__file__).parents[2], "."), (Path.home(), "~")):
-        if folder != folder.parent:
-            reason = reason.replace(str(folder), name)
-    return reason
+    """What happened and, where a process died, what it said last."""
+    said = outcome.output.strip()[-OUTPUT_CHARACTERS:] if outcome.status in ("crashed", "timed out") else ""
+    return anonymous(f"{outcome.reason}; it said last: {said}" if said else outcome.reason)
 
 
 def _read(kind: type[_Model], value: Any) -> _Model:
@@ -153,15 +155,13 @@ def describe(*, device: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measure(
-    *, device: Mapping[str, Any], bench: str, case: str, scale: Scale, seed: int, meter: Mapping[str, Any]
+    *, device: Mapping[str, Any], bench: str, case: Mapping[str, Any], seed: int, meter: Mapping[str, Any]
 ) -> dict[str, Any]:
-    made = catalogue.bench(bench)
-    (chosen,) = (one for one in made.cases(scale) if one.name == case)
     lab = Lab(_opened(json.dumps(device)), Meter(**meter), seed)
-    return made.measure(lab, chosen).model_dump(mode="json")
+    return catalogue.load(bench).measure(lab, Case(**case)).model_dump(mode="json")
 
 
 @functools.cache
 def _opened(arguments: str) -> device.Device:
-    """Once per process."""
+    """Once per process: a self-test may come with it."""
     return device.open(**json.loads(arguments))

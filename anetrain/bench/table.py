@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from anetrain.bench import catalogue
+from anetrain.bench.base import Bench
 from anetrain.results import Device, Measurement, Results, Scalar, Timing
 
 MEBI = 1 << 20
@@ -38,28 +38,28 @@ class _Column:
     cell: Callable[[Measurement], str]
 
 
-def text(results: Results) -> str:
-    """All tables of a file, below what they are of."""
-    names = dict.fromkeys(one.bench for one in results.measurements)
-    return "\n\n".join([head(results), *(of_bench(results, name) for name in names)])
+def text(results: Results, benches: Sequence[Bench]) -> str:
+    """The tables of a file, below what they are of."""
+    return "\n\n".join([head(results), *(of_bench(results, bench) for bench in benches)])
 
 
 def head(results: Results) -> str:
     made = results.provenance
-    small = "; small sizes, for trying out: not to be compared with anything" if made.scale == "small" else ""
+    small = "\nsmall sizes, for trying out: not to be compared with anything" if made.scale == "small" else ""
     partly = "" if results.complete else "\nincomplete: the run was interrupted"
     return f"{results.device.label}\n{made.command}, {made.started}, anetrain {made.anetrain}{small}{partly}"
 
 
-def of_bench(results: Results, name: str) -> str:
+def of_bench(results: Results, bench: Bench) -> str:
     """Its question, its table, why rows are empty, and what it found."""
-    bench = catalogue.bench(name)
-    measured = [one for one in results.measurements if one.bench == name]
-    parts = [f"{name}: {bench.question}", table(bench.columns, measured, results.device)]
+    measured = [one for one in results.measurements if one.bench == bench.name]
+    if not measured:
+        return f"{bench.name}: nothing was measured"
+    parts = [f"{bench.name}: {bench.question}", table(bench.columns, measured, results.device)]
     if any(one.timing is not None and not one.timing.stable for one in measured):
         parts.append(f"{UNSTABLE} times still fell when the warm-up had to end")
     parts += [f"{one.case}: {one.status}: {one.reason}" for one in measured if one.reason]
-    parts += [f"{found.question} {found.answer}" for found in results.findings if found.bench == name]
+    parts += [f"{found.question} {found.answer}" for found in results.findings if found.bench == bench.name]
     if results.device.kind == "emulator":
         parts.append("Nothing is concluded from times: they are of this machine's CPU.")
     return "\n".join(parts)

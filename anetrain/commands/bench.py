@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
 
 from anetrain.bench import Bench, Case, catalogue, table
 from anetrain.bench.run import Run, Settings
-from anetrain.commands.running import REFUSED, one_line, run
+from anetrain.commands.results_file import ResultsFile, add_options, command_line
+from anetrain.commands.running import REFUSED, one_line, run, terminated_as_interrupted
 from anetrain.device import ANEError
 from anetrain.isolate import Worker
-from anetrain.results import Meter, write
+from anetrain.results import Meter
 
 ALL = "all"
 
@@ -46,13 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     add("benches", nargs="*", metavar="BENCH", help=f"{', '.join(catalogue.BENCHES)}, or {ALL}")
     add("--list", action="store_true", help="say what each bench asks, and its cases; no device is opened")
     add("--filter", metavar="PATTERN", help="only cases with this in their name; * and ? stand for others")
-    add("--device", default="auto", metavar="KIND", help="auto, ane, emulator or emulator:PROFILE (%(default)s)")
-    add("--scale", choices=("full", "small"), default="full", help="small: sizes for trying out (%(default)s)")
     add("--samples", type=int, metavar="N", help=f"at least so many times per case ({Meter.least_samples})")
     add("--seconds", type=float, metavar="S", help=f"times for at least so long ({Meter.least_s})")
-    add("--seed", type=int, default=0, help="of weights and inputs (%(default)s)")
-    add("--out", type=Path, metavar="FILE", help="where results go (results/BENCH-TIME.json)")
-    add("--force", action="store_true", help="overwrite FILE")
+    add_options(parser)
     return parser
 
 
@@ -64,49 +56,32 @@ def _bench(options: argparse.Namespace) -> None:
     chosen = [(bench, case) for bench in benches for case in _cases(bench, options)]
     if not chosen:
         raise ValueError(f"no case has {options.filter!r} in its name; anetrain bench --list names all")
-    settings, path = _settings(options), options.out or _path(options)
-    if path.exists() and not options.force:  # before anything is measured for nothing
-        raise FileExistsError(f"{path} exists")
-    with _terminated_as_interrupted(), Worker() as worker:
-        measuring = Run(settings, worker, command=_command(options))
-        write(measuring.results, path, overwrite=options.force)
+    file = ResultsFile.of(options, options.benches[0] if len(options.benches) == 1 else "bench")
+    with terminated_as_interrupted(), Worker() as worker:
+        made = Run(_settings(options), worker, command=_command(options))
+        file.write(made.results)
         try:
-            _measure(measuring, chosen, path)
+            _measure(made, chosen, file)
         finally:
-            print(table.text(measuring.results))
-            _say(f"{len(measuring.results.measurements)} of {len(chosen)} cases are in {path}: anetrain report {path}")
+            file.write(made.results)
+            print(table.text(made.results, list(dict.fromkeys(bench for bench, _ in chosen))))
+            print(f"\nresults: {len(made.results.measurements)} of {len(chosen)} cases; anetrain report {file.path}")
 
 
-def _measure(measuring: Run, chosen: Sequence[tuple[Bench, Case]], path: Path) -> None:
+def _measure(made: Run, chosen: Sequence[tuple[Bench, Case]], file: ResultsFile) -> None:
     """After each case the file holds what there is."""
     bar: Any = tqdm(total=len(chosen), unit="case", file=sys.stderr, disable=not sys.stderr.isatty())
     with bar:
         for bench, case in chosen:
             bar.set_description(f"{bench.name}: {case.name}")
             try:
-                measuring.measure(bench, case)
+                made.measure(bench, case)
             except KeyboardInterrupt:
-                measuring.interrupted(bench, case)
+                made.interrupted(bench, case)
                 raise
-            finally:
-                write(measuring.results, path, overwrite=True)
+            file.write(made.results)
             bar.update()
-        measuring.finish()
-        write(measuring.results, path, overwrite=True)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM keeps what there is, as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    made.finish()
 
 
 def _benches(options: argparse.Namespace) -> list[Bench]:
@@ -121,6 +96,8 @@ def _cases(bench: Bench, options: argparse.Namespace) -> list[Case]:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    if options.seed < 0:
+        raise ValueError(f"--seed is {options.seed}; expected 0 or more")
     meter: dict[str, Any] = {}
     if options.samples is not None:
         if options.samples < 1:
@@ -130,23 +107,13 @@ def _settings(options: argparse.Namespace) -> Settings:
         if not 0 <= options.seconds < math.inf:
             raise ValueError(f"--seconds is {options.seconds}; expected 0 or more")
         meter |= {"least_s": options.seconds, "most_s": max(options.seconds, Meter.most_s)}
-    if options.seed < 0:
-        raise ValueError(f"--seed is {options.seed}; expected 0 or more")
     return Settings(device={"kind": options.device}, scale=options.scale, seed=options.seed, meter=meter)
 
 
-def _path(options: argparse.Namespace) -> Path:
-    name = options.benches[0] if len(options.benches) == 1 else "bench"
-    return Path("results") / f"{name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}.json"
-
-
 def _command(options: argparse.Namespace) -> str:
-    """What was asked for, without names of files."""
-    words = ["anetrain bench", *options.benches, f"--scale {options.scale}"]
-    words += [
-        f"--{name} {getattr(options, name)}" for name in ("filter", "samples", "seconds") if getattr(options, name)
-    ]
-    return " ".join(words)
+    asked = [(f"--{name}", str(getattr(options, name))) for name in ("filter", "samples", "seconds")]
+    given = [word for name, value in asked if value != "None" for word in (name, value)]
+    return command_line("anetrain bench", options, *options.benches, *given)
 
 
 def _described(bench: Bench, options: argparse.Namespace) -> str:
@@ -155,7 +122,3 @@ def _described(bench: Bench, options: argparse.Namespace) -> str:
         sizes = ", ".join(f"{name} {value}" for name, value in case.parameters.items())
         lines.append(f"  {case.name}" + (f" ({sizes})" if sizes else ""))
     return "\n".join(lines)
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)

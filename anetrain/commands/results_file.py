@@ -44,5 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def command_line(command: str, options: argparse.Namespace, *more: str) -> str:
     """As it goes into the results: all that changes them, and no path."""
-    words = [*command.split(), *more, "--device", options.device, "--scale", options.scale, "--seed", str(options.seed)]
+    kind, colon, profile = options.device.partition(":")  # which may be a file
+    device = f"{kind}{colon}{Path(profile).name}"
+    words = [*command.split(), *more, "--device", device, "--scale", options.scale, "--seed", str(options.seed)]
     return shlex.join(words)
