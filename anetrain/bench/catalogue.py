@@ -9,6 +9,8 @@ from anetrain.bench.base import Bench
 BENCHES = {
     "peak": "anetrain.bench.peak:Peak",
     "latency": "anetrain.bench.latency:Latency",
+    "fused": "anetrain.bench.fused:Fused",
+    "attention": "anetrain.bench.attention:Attention",
 }
 """Name -> "module:class", in the order of `anetrain bench all`."""
 
