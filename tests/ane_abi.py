@@ -1,4 +1,4 @@
-"""csrc/device/ane.h for tests, through cffi's ABI mode: whichever library is loaded, the calls are the header's.
+"""csrc/device/ane.h and ane_raw.h for tests, through cffi's ABI mode: whichever library is loaded, the calls are those.
 
 Every object is released by the `Library` that made it, in reverse order, or earlier by `release()`.
 """
@@ -16,11 +16,14 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ROOT / "csrc" / "device" / "ane.h"
+RAW_HEADER = HEADER.with_name("ane_raw.h")
 UNLIMITED = 2**32 - 1
 
 OK, COMPILE_FAILED, EVAL_FAILED, BUDGET_EXCEEDED, SURFACE_ERROR, UNAVAILABLE, BAD_ARGUMENT, UNLOAD_FAILED = range(8)
 AUTO, REAL, EMULATOR = range(3)
 COMPILE, LOAD, EVALUATE, STALL, CLEAR, UNLOAD = range(6)
+STANDARD, CLIENT, DIRECT, REAL_TIME, PROCESS = range(5)
+REWRITE_FILES, NEW_IDENTITY = range(2)
 
 
 def declarations(header: Path = HEADER) -> str:
@@ -47,7 +50,8 @@ class Failure(Exception):  # noqa: N818
 class Library:
     def __init__(self, path: Path, kind: int) -> None:
         self.ffi = FFI()
-        self.ffi.cdef(declarations())
+        for header in (HEADER, RAW_HEADER):
+            self.ffi.cdef(declarations(header))
         self.c = self.ffi.dlopen(str(path))
         self.path, self.kind = path, kind
         self.made: list[Handle] = []
@@ -84,6 +88,14 @@ class Library:
                 keep.append(value)
             setattr(record, name, value)
         return self.create(Device, "ane_device", self.c.ane_open, record)
+
+    def blobs(self, files: Mapping[str, bytes]) -> tuple[Any, list[Any]]:
+        """Blob records, and what must live as long as they."""
+        keep = [(self.ffi.new("char[]", path.encode()), data) for path, data in files.items()]
+        return self.ffi.new("ane_blob[]", [(path, self.ffi.from_buffer(data), len(data)) for path, data in keep]), keep
+
+    def chain(self, requests: Sequence[Request]) -> None:
+        self.check(self.c.ane_raw_chain, [request.pointer for request in requests], len(requests))
 
     def release_all(self) -> None:
         while self.made:
@@ -123,8 +135,7 @@ class Device(Handle):
 
     def compile(self, mil: str | bytes, blobs: Mapping[str, bytes] | None = None, label: str = "") -> Program:
         text = mil.encode() if isinstance(mil, str) else mil
-        keep = [(self.ffi.new("char[]", path.encode()), data) for path, data in (blobs or {}).items()]
-        records = self.ffi.new("ane_blob[]", [(path, self.ffi.from_buffer(data), len(data)) for path, data in keep])
+        records, keep = self.library.blobs(blobs or {})
         return self.library.create(
             Program,
             "ane_program",
@@ -136,6 +147,13 @@ class Device(Handle):
             len(keep),
             label.encode(),
         )
+
+    def api(self) -> dict[str, Any]:
+        answer = self.ffi.new("char **")
+        self.library.check(self.c.ane_raw_api, self.pointer, answer)
+        text = self.ffi.string(answer[0])
+        self.c.ane_raw_free(answer[0])
+        return json.loads(text)
 
 
 class Surface(Handle):
@@ -226,9 +244,33 @@ class Program(Handle):
             Request, "ane_request", create, self.pointer, sides[0], len(inputs), sides[1], len(outputs)
         )
 
+    def raw_request(self, inputs: Sequence[Surface], outputs: Sequence[Surface], **fields: Any) -> Request:
+        """By position; `fields` of ane_raw_request."""
+        sides = [self.ffi.new("ane_surface *[]", [s.pointer for s in side]) for side in (inputs, outputs)]
+        raw = self.ffi.new("ane_raw_request *", {"struct_size": self.ffi.sizeof("ane_raw_request")})
+        for name, value in fields.items():
+            setattr(raw, name, value.pointer if isinstance(value, Surface) else value)
+        create = self.c.ane_raw_request_create
+        return self.library.create(
+            Request, "ane_request", create, self.pointer, sides[0], len(inputs), sides[1], len(outputs), raw
+        )
+
+    def reload(self, kind: int, blobs: Mapping[str, bytes]) -> None:
+        records, keep = self.library.blobs(blobs)
+        self.library.check(self.c.ane_raw_reload, self.pointer, kind, records, len(keep))
+
+    def set_stats_mask(self, mask: int) -> None:
+        self.library.check(self.c.ane_raw_set_stats_mask, self.pointer, mask)
+
 
 class Request(Handle):
     release_function = "ane_request_release"
 
     def run(self) -> None:
         self.library.check(self.c.ane_evaluate, self.pointer)
+
+    def raw_run(self, qos: int = 21, path: int = STANDARD) -> Any:
+        """The ane_raw_result."""
+        result = self.ffi.new("ane_raw_result *")
+        self.library.check(self.c.ane_raw_evaluate, self.pointer, qos, path, result)
+        return result

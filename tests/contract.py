@@ -1,11 +1,16 @@
-"""What the tests of the device contract share: values on surfaces, and failures with their words."""
+"""What the tests of the device contract share: values on surfaces, failures with their words,
+scripts in a process of their own."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.ane_abi import Device, Failure, Surface
+from tests.ane_abi import ROOT, Device, Failure, Surface
 from tests.programs import subtract
 
 ENGINE_DOMAIN = "com.apple.appleneuralengine"
@@ -40,3 +45,21 @@ def bound(device: Device, first: float = 5, second: float = 3):
     program = device.compile(subtract(), label="difference")
     x, w, z = filled(device, first), filled(device, second), device.surface(BYTES)
     return program.request({"x": x, "W": w}, {"z": z}), x, w, z
+
+
+def run_script(backend: tuple[Path, int], body: str) -> str:
+    """Runs `body` in a process of its own, with `lib` and `dev` open; what it prints."""
+    header = f"""
+import os, sys
+from pathlib import Path
+import numpy as np
+from tests import ane_abi as abi
+from tests.ane_abi import Failure, Library
+from tests.programs import subtract
+from tests.contract import bound, values, filled
+lib = Library(Path({str(backend[0])!r}), {backend[1]})
+"""
+    script = [sys.executable, "-c", header + body]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

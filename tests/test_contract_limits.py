@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -11,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests import ane_abi as abi
-from tests.ane_abi import ROOT, Device, Library
-from tests.contract import BYTES, COMPILER_DOMAIN, ENGINE_DOMAIN, TOO_SMALL, bound, fails, filled, values
+from tests.ane_abi import Device, Library
+from tests.contract import BYTES, COMPILER_DOMAIN, ENGINE_DOMAIN, TOO_SMALL, bound, fails, filled, run_script, values
 from tests.programs import subtract, two_outputs
 
 # ---------------------------------------------------------------- budgets and faults
@@ -205,24 +203,6 @@ def test_a_reader_waits_for_the_evaluation_that_writes(device: Device):
 
 
 # ---------------------------------------------------------------- processes
-
-
-def run_script(backend, body: str) -> str:
-    """Runs `body` in a process of its own, with `lib` and `dev` open; what it prints."""
-    header = f"""
-import os, sys
-from pathlib import Path
-import numpy as np
-from tests import ane_abi as abi
-from tests.ane_abi import Failure, Library
-from tests.programs import subtract
-from tests.contract import bound, values, filled
-lib = Library(Path({str(backend[0])!r}), {backend[1]})
-"""
-    script = [sys.executable, "-c", header + body]
-    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def test_a_long_stall_poisons_the_device(backend):

@@ -372,17 +372,6 @@ def test_evaluations_reloads_and_chains_from_several_threads() -> None:
     assert (z.read(WIDTH, WIDTH) == 36).all()
 
 
-def test_a_stalled_raw_evaluation_poisons_the_device() -> None:
-    bench = Bench(watchdog_s=0.05)
-    request = bench.request()
-    bench.device.inject_fault("stall", seconds=1.0)
-    with pytest.raises(DeviceUnavailable, match="50 ms"):
-        raw.evaluate(request)
-    for call in (lambda: raw.chain([request]), lambda: raw.reload(bench.program, scale(2).blobs), bench.request):
-        with pytest.raises(DeviceUnavailable):
-            call()
-
-
 def in_a_fork(bench: Bench, request: device.Request, answers: object) -> None:
     refused = 0
     for call in (

@@ -28,7 +28,7 @@ static void work(const std::shared_ptr<Lane> &lane) {
     lane->changed.wait(lock,
                        [&] { return lane->state == Lane::State::Working || lane->state == Lane::State::Closing; });
     if (lane->state == Lane::State::Closing) return;
-    const LaneJob job = lane->job;
+    const LaneJob job = std::move(lane->job);
     lock.unlock();
     if (job.stall_ms) std::this_thread::sleep_for(std::chrono::milliseconds(job.stall_ms));
     lock.lock();
@@ -55,11 +55,11 @@ std::shared_ptr<Lane> Watchdog::take_lane() {
   return lane;
 }
 
-bool Watchdog::run(const LaneJob &job, uint32_t timeout_ms, ane_status *status, ane_error *error) {
+bool Watchdog::run(LaneJob job, uint32_t timeout_ms, ane_status *status, ane_error *error) {
   std::shared_ptr<Lane> lane = take_lane();
   {
     std::unique_lock lock(lane->mutex);
-    lane->job = job;
+    lane->job = std::move(job);
     clear_error(&lane->error);
     lane->state = Lane::State::Working;
     lane->changed.notify_all();

@@ -27,7 +27,7 @@ class Watchdog {
  public:
   ~Watchdog();  // idle lanes end; one that was given up stays with its evaluation
   // False: it did not come back within `timeout_ms`. It cannot be cancelled, so its lane is never used again.
-  bool run(const LaneJob &job, uint32_t timeout_ms, ane_status *status, ane_error *error);
+  bool run(LaneJob job, uint32_t timeout_ms, ane_status *status, ane_error *error);
 
  private:
   std::shared_ptr<Lane> take_lane();

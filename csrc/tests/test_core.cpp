@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "check.h"
-#include "device/ane.h"
+#include "device/ane_raw.h"
 #include "device/faults.h"
 #include "device/json.h"
 #include "device/names.h"
@@ -73,10 +73,7 @@ struct Difference {
   ane_request *request = nullptr;
   ane_error error{};
 
-  ane_status open() {
-    const ane_options options = test_options();
-    return ane_open(&options, &device, &error);
-  }
+  ane_status open(const ane_options &options = test_options()) { return ane_open(&options, &device, &error); }
   ane_status build() {
     ane_status status = ane_program_create(device, kSubtract, strlen(kSubtract), nullptr, 0, "d", &program, &error);
     for (ane_surface **surface : {&x, &w, &z})
@@ -144,6 +141,102 @@ TEST(every_allocation_may_fail) {
     CHECK_EQ(d.build(), ANE_OK);
     CHECK_EQ(d.run(5, 3), 2.0f);
   }
+}
+
+// ---------------------------------------------------------------- raw calls
+
+// A Difference, run by a raw request and in a chain.
+struct RawDifference : Difference {
+  ane_surface *weights = nullptr;
+  ane_request *raw = nullptr, *back = nullptr;  // z = x - W; x = z - W
+
+  ane_status prepare() {
+    ane_status status = ane_surface_create(device, 4096, &weights, &error);
+    ane_raw_request fields{}, plain{};
+    fields.struct_size = plain.struct_size = sizeof fields;
+    fields.weights_buffer = weights;
+    fields.performance_stats = true;
+    fields.shared_events = 1;
+    // Device order: W, x.
+    ane_surface *const inputs[] = {w, x}, *const returned[] = {w, z};
+    if (status == ANE_OK) status = ane_raw_request_create(program, inputs, 2, &z, 1, &fields, &raw, &error);
+    if (status == ANE_OK) status = ane_raw_request_create(program, returned, 2, &x, 1, &plain, &back, &error);
+    return status;
+  }
+  ane_status use() {
+    ane_raw_result result;
+    ane_request *const links[] = {raw, back};
+    char *json = nullptr;
+    ane_status status = ane_raw_api(device, &json, &error);
+    ane_raw_free(json);
+    if (status == ANE_OK) status = ane_raw_evaluate(raw, 21, ANE_RAW_DIRECT, &result, &error);
+    if (status == ANE_OK) CHECK(result.has_stats);
+    if (status == ANE_OK) status = ane_raw_chain(links, 2, &error);
+    if (status == ANE_OK) status = ane_raw_set_stats_mask(program, 1, &error);
+    for (const ane_raw_reload_kind kind : {ANE_RAW_REWRITE_FILES, ANE_RAW_NEW_IDENTITY})
+      if (status == ANE_OK) status = ane_raw_reload(program, kind, nullptr, 0, &error);
+    return status;
+  }
+  void release_raw() {
+    ane_request_release(raw);
+    ane_request_release(back);
+    ane_surface_release(weights);
+    raw = back = nullptr;
+    weights = nullptr;
+  }
+  ~RawDifference() { release_raw(); }
+};
+
+static ane_options raw_options() {
+  ane_options options = test_options();
+  options.rules = "load-compiles=on";
+  return options;
+}
+
+TEST(every_allocation_of_the_raw_calls_may_fail) {
+  const uint64_t alive = programs_alive();
+  ane_options options = raw_options();
+  options.watchdog_ms = UINT32_MAX;  // without a lane everything happens in this thread
+  bool finished = false;
+  for (long allowed = 0; !finished; allowed++) {
+    RawDifference d;
+    CHECK_EQ(d.open(options), ANE_OK);
+    CHECK_EQ(d.build(), ANE_OK);
+    allocations_left = allowed;
+    ane_status status = d.prepare();
+    if (status == ANE_OK) status = d.use();
+    allocations_left = -1;
+    finished = status == ANE_OK;
+    if (!finished) CHECK(strstr(d.error.detail, "memory") != nullptr);
+    d.release_raw();
+    d.release_objects();
+    const ane_counters counters = d.counters();
+    CHECK_EQ(counters.live_programs, alive);
+    CHECK_EQ(counters.live_surfaces, 0u);
+    CHECK_EQ(counters.live_requests, 0u);
+    CHECK_EQ(counters.backend_objects, 0u);
+  }
+}
+
+TEST(raw_calls_of_several_threads_take_turns) {
+  RawDifference d;
+  CHECK_EQ(d.open(raw_options()), ANE_OK);
+  CHECK_EQ(d.build(), ANE_OK);
+  CHECK_EQ(d.prepare(), ANE_OK);
+  ane_request *const links[] = {d.raw, d.back};
+  const auto repeat = [](auto call) {
+    return std::thread([call] {
+      for (int turn = 0; turn < 50; turn++) CHECK_EQ(call(), ANE_OK);
+    });
+  };
+  std::vector<std::thread> threads;
+  threads.push_back(repeat([&] { return ane_raw_chain(links, 2, nullptr); }));
+  threads.push_back(repeat([&] { return ane_raw_reload(d.program, ANE_RAW_NEW_IDENTITY, nullptr, 0, nullptr); }));
+  threads.push_back(repeat([&] { return ane_raw_evaluate(d.back, 33, ANE_RAW_CLIENT, nullptr, nullptr); }));
+  threads.push_back(repeat([&] { return ane_evaluate(d.request, nullptr); }));
+  for (std::thread &thread : threads) thread.join();
+  CHECK_EQ(d.counters().evaluations, 150u);
+  CHECK_EQ(d.run(9, 3), 6.0f);
 }
 
 // ---------------------------------------------------------------- the checker
@@ -276,37 +369,31 @@ TEST(a_poisoned_device_wakes_who_waits) {
 
 static std::atomic<int> evaluations{0};
 
-static ane_status quick(ane_backend_request *, const uint64_t *seeds, ane_error *error) {
+static ane_status succeed(ane_error *) {
   evaluations++;
-  if (seeds[0] == 1) return ANE_OK;
-  return ane_fail(error, ANE_EVAL_FAILED, "told to");
+  return ANE_OK;
 }
+static ane_status fail(ane_error *error) { return ane_fail(error, ANE_EVAL_FAILED, "told to"); }
 
 TEST(lanes_bring_back_status_and_error) {
-  ane_backend backend{};
-  backend.evaluate = quick;
-  const uint64_t good = 1, bad = 2;
   ane::Watchdog watchdog;
   ane_status status = ANE_UNAVAILABLE;
   ane_error error{};
-  CHECK(watchdog.run({&backend, nullptr, &good, 0}, 10'000, &status, &error));
+  CHECK(watchdog.run({succeed, 0}, 10'000, &status, &error));
   CHECK_EQ(status, ANE_OK);
-  CHECK(watchdog.run({&backend, nullptr, &bad, 0}, 10'000, &status, &error));
+  CHECK(watchdog.run({fail, 0}, 10'000, &status, &error));
   CHECK_EQ(status, ANE_EVAL_FAILED);
   CHECK(strcmp(error.detail, "told to") == 0);
-  CHECK(watchdog.run({&backend, nullptr, &good, 5}, 10'000, &status, nullptr));
+  CHECK(watchdog.run({succeed, 5}, 10'000, &status, nullptr));
   CHECK_EQ(status, ANE_OK);
 }
 
 TEST(a_lane_given_up_is_not_used_again) {
-  ane_backend backend{};
-  backend.evaluate = quick;
-  const uint64_t good = 1;
   ane::Watchdog watchdog;
   ane_status status = ANE_OK;
   evaluations = 0;
-  CHECK(!watchdog.run({&backend, nullptr, &good, 300}, 10, &status, nullptr));
-  CHECK(watchdog.run({&backend, nullptr, &good, 0}, 10'000, &status, nullptr));
+  CHECK(!watchdog.run({succeed, 300}, 10, &status, nullptr));
+  CHECK(watchdog.run({succeed, 0}, 10'000, &status, nullptr));
   std::this_thread::sleep_for(std::chrono::milliseconds(600));
   CHECK_EQ(evaluations.load(), 1);  // the stalled one saw that nobody waits
 }

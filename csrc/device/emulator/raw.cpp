@@ -99,9 +99,10 @@ ane_status create_request(ane_backend_program *program, ane_backend_surface *con
       return ane_fail(error, ANE_BAD_ARGUMENT, "the request has %u signal events; -validate allows at most %u",
                       fields->shared_events, kMaxSharedEvents);
     if (fields->performance_stats) under_profile(*program->device, [&] { check_stats(program->device->profile); });
+    auto raw = std::make_unique<ane_backend_request::Raw>();
+    raw->fields = *fields;
     auto request = bind_request(*program, inputs, outputs);
-    request->raw = std::make_unique<ane_backend_request::Raw>();
-    request->raw->fields = *fields;
+    request->raw = std::move(raw);
     *result = request.release();
     return ANE_OK;
   });
