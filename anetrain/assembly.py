@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from anetrain.data.builtin import builtin_tokens
 from anetrain.data.shards import open_tokens, read_info, split
 from anetrain.data.tokenizers import builtin_tokenizer
 from anetrain.device import Device
+from anetrain.lower import Granularity, LadderMemory
 from anetrain.mil.types import Array
 from anetrain.model import PRESETS, Model
 from anetrain.optim import SGD, AdamW, Group, Optimizer
@@ -38,13 +39,16 @@ from anetrain.trainer import Trainer
 @dataclass(frozen=True)
 class Found:
     """`weights`: None where it begins at random; `notes`: what to tell the user; `tokenizer`: the hash, if known.
-    `baked`: of a run that goes on, what its programs were made of, if not of these weights."""
+    `baked`, `rungs`: of a run that goes on, what its programs were made of, if not of these weights, and how large they
+    were; `only_rungs`: it must not be with others."""
 
     model: Model
     weights: dict[str, Array] | None = None
     notes: tuple[str, ...] = ()
     tokenizer: str | None = None
     baked: dict[str, Array] | None = None
+    rungs: Mapping[str, Granularity] = field(default_factory=dict)
+    only_rungs: bool = False
 
 
 def find_model(config: Config) -> Found:
@@ -233,7 +237,13 @@ def make_optimizer(
     return AdamW(*arrays, betas=(section.betas[0], section.betas[1]), eps=section.eps, **options)
 
 
-def make_trainer(config: Config, found: Found, device: Device, listeners: Iterable[events.Listener] = ()) -> Trainer:
+def make_trainer(
+    config: Config,
+    found: Found,
+    device: Device,
+    listeners: Iterable[events.Listener] = (),
+    memory: LadderMemory | None = None,
+) -> Trainer:
     static = config.pipeline.kind == "static"
     options = {"background": config.pipeline.background, "baked": found.baked} if static else {}
     pipeline = make_pipeline(
@@ -247,6 +257,9 @@ def make_trainer(config: Config, found: Found, device: Device, listeners: Iterab
         precision=config.precision.arithmetic,
         save_probabilities_up_to=config.pipeline.save_probabilities_up_to,
         overlap=config.pipeline.overlap,
+        memory=memory,
+        rungs=found.rungs,
+        only_rungs=found.only_rungs,
         **options,
     )
     optimizer = make_optimizer(config, pipeline.model, pipeline.weights, pipeline.gradients)

@@ -23,8 +23,9 @@ from anetrain.account import Account
 from anetrain.cpu._arrays import Floats
 from anetrain.device import Device
 from anetrain.errors import ANEError
+from anetrain.lower import Choice, Granularity
 from anetrain.model import Model
-from anetrain.pipeline import Loss, Pipeline, Stack
+from anetrain.pipeline import CompiledPlan, Loss, Pipeline, Stack
 from anetrain.pipeline.weights import WeightCopies
 from anetrain.tokens import Tokens, check_tokens, pieces
 
@@ -164,6 +165,14 @@ class CompactPipeline:
     @property
     def compiles(self) -> int:
         return self.training.compiles + (self._full.compiles if self._full else 0)
+
+    @property
+    def choices(self) -> dict[str, Choice[CompiledPlan]]:
+        return self.training.choices
+
+    @property
+    def rungs(self) -> dict[str, Granularity]:
+        return self.training.rungs
 
     @property
     def largest_output(self) -> float:

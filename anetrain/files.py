@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -79,6 +79,18 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         yield file
         file.flush()
         sync(file.fileno())
+
+
+def cache_folder(environment: Mapping[str, str], platform: str = sys.platform) -> Path | None:
+    """Where what can be made again is kept for a user; None where nobody can say. The folder need not be there."""
+    given = environment.get("XDG_CACHE_HOME", "")
+    if given and Path(given).is_absolute():  # others are to be ignored, says its specification
+        return Path(given) / "anetrain"
+    try:
+        home = Path(environment.get("HOME") or Path.home())
+    except RuntimeError:
+        return None
+    return home / ("Library/Caches" if platform == "darwin" else ".cache") / "anetrain"
 
 
 def copy(source: Path, target: Path) -> None:

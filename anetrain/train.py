@@ -37,6 +37,7 @@ from anetrain.config import load as load_config
 from anetrain.device import ANEError, Device
 from anetrain.efficiency import Totals, device_name, device_work, report_text, short_name
 from anetrain.errors import BudgetError, CompileError, UnloadError
+from anetrain.lower import GRANULARITIES, Granularity, LadderMemory
 from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.pipeline.static import StaticPipeline
@@ -45,7 +46,8 @@ from anetrain.restart import TRIES, Handover, RestartError, Restarts, Signals
 from anetrain.telemetry import Telemetry
 from anetrain.trainer import DeviceFailedError, DeviceLostError, DivergedError, Trainer, TrainerState
 
-TOTALS, VALIDATED = "totals", "validated"  # among the values of a checkpoint: what the run took, the last validation
+# Among the values of a checkpoint: what the run took, the last validation, how large its programs are.
+TOTALS, VALIDATED, RUNGS = "totals", "validated", "rungs"
 DONE, STOPPED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 RESTART = -1  # no exit code: a new process goes on, once everything here is closed
 
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(options: argparse.Namespace, restarts: Restarts, signals: Signals) -> int:
     with ExitStack() as stack:
         try:
-            run = Run(options, stack, restarts, signals)
+            run = Run(options, stack, restarts, signals, files.cache_folder(os.environ))
         except (ValueError, TypeError, OSError, MemoryError, CheckpointError, ANEError) as error:
             return _not_begun(error, options, restarts)
         except KeyboardInterrupt:
@@ -146,7 +148,9 @@ def _not_begun(error: Exception, options: argparse.Namespace, restarts: Restarts
 class Run:
     """Made whole or not at all: whatever is wrong with what was given is found before anything is written."""
 
-    def __init__(self, options: argparse.Namespace, stack: ExitStack, restarts: Restarts, signals: Signals) -> None:
+    def __init__(
+        self, options: argparse.Namespace, stack: ExitStack, restarts: Restarts, signals: Signals, cache: Path | None
+    ) -> None:
         self.options, self.restarts, self.signals = options, restarts, signals
         before = restarts.before
         begin = time.perf_counter()
@@ -168,8 +172,11 @@ class Run:
             self.found = replace(self.found, weights=_read(saved.weights, model, model.parameters))
             if config.pipeline.background:
                 self.found = replace(self.found, baked=_read(saved.baked, model, saved.baked))
+            had = _rungs(saved, config, self.device)
+            self.found = replace(self.found, rungs=had, only_rungs=before is not None)
         loaded = time.perf_counter()
-        self.trainer = assembly.make_trainer(config, self.found, self.device, [self.totals])
+        self.memory = LadderMemory(cache / "ladder.json") if cache else None
+        self.trainer = assembly.make_trainer(config, self.found, self.device, [self.totals], self.memory)
         self._setup_s = time.perf_counter() - loaded
         self.trainer.before_update = self._release
         self.restarted: events.Restarted | None = None
@@ -324,7 +331,8 @@ class Run:
                 self.found.model.spec,
                 self.trainer.pipeline.weights,
                 state.arrays,
-                state.values | {TOTALS: self.totals.state(), VALIDATED: self._validated},
+                state.values
+                | {TOTALS: self.totals.state(), VALIDATED: self._validated, RUNGS: self.trainer.pipeline.rungs},
                 self.config.plain(),
                 self._loss if self._validated == self.trainer.updates else None,
                 self.data.tokenizer,
@@ -375,11 +383,28 @@ class Run:
             say(f"resumed: {self.checkpoint.path}, after update {self.first}")
             for line in _differences(self.checkpoint.config, self.config.plain()):
                 say(f"changed since then: {line}")
+        self._say_rungs()
         if (restarts := self._note_of_restarts()) is not None:
             say(f"note: {restarts}")
         figures: dict[str, float | int | str] = {"device": device_name(facts), "data": self.data.source}
         figures |= {"parameters": model.parameter_count, "update": self.first, "target": self.target}
         self.trainer.events.emit(events.Report("begin of run", figures))
+
+    def _say_rungs(self) -> None:
+        """Where programs are smaller than asked for, and where they are not those that the run has had."""
+        asked, had = self.config.pipeline.granularity, self.found.rungs
+        for label, rung in self.trainer.pipeline.rungs.items():
+            why = self.trainer.pipeline.choices[label].explain()
+            if label in had and had[label] != rung:
+                self.progress.say(
+                    f"WARNING: {label}: its programs were {had[label]}, and this process has {rung} ones ({why}): what "
+                    "follows is not, bit for bit, what would have followed"
+                )
+                changed: dict[str, float | int | str] = {"layer": label, "before": had[label], "now": rung, "why": why}
+                self.trainer.events.emit(events.Report("other programs", changed))
+            elif rung != asked:
+                kept = f" (remembered in {self.memory.path})" if self.memory and label not in had else ""
+                self.progress.say(f"note: {label}: {why}{kept}")
 
     def _note_of_restarts(self) -> str | None:
         """Where programs are compiled anew at each update, and not for all updates in this process."""
@@ -491,10 +516,27 @@ def _read(tensors: Tensors, model: Model, names: Iterable[str]) -> dict[str, Arr
     return arrays
 
 
+def _rungs(checkpoint: Checkpoint, config: Config, device: Device) -> dict[str, Granularity]:
+    """How large the programs of the run have been, where nothing has changed that decides it."""
+    found = checkpoint.values.get(RUNGS, {})  # what was saved without `anetrain train` has none
+    if not isinstance(found, dict) or any(rung not in GRANULARITIES for rung in found.values()):
+        raise CheckpointError(checkpoint.path, f"values.rungs is {found!r}; expected one of {', '.join(GRANULARITIES)}")
+    before, now = (
+        {name: of.get(name) for name in _DECIDE}
+        for of in (checkpoint.config.get("pipeline", {}), config.pipeline.model_dump())
+    )
+    place = device.facts["kind"], device.facts["profile"]
+    return found if before == now and place == (checkpoint.device, checkpoint.profile) else {}
+
+
+_DECIDE = ("kind", "layout", "granularity", "extras", "save_probabilities_up_to")
+
+
 def _load(checkpoint: Checkpoint, trainer: Trainer, sampler: Any, totals: Totals, before: Handover | None) -> None:
     """All but the weights. What the process before this one has counted goes further than the checkpoint."""
     values = dict(checkpoint.values)
-    values.pop(VALIDATED, None)
+    for name in (VALIDATED, RUNGS):
+        values.pop(name, None)
     counted = values.pop(TOTALS, None)  # what was saved without `anetrain train` has none
     if before is not None:
         counted = before.totals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import os
 import shutil
 import subprocess
@@ -18,6 +19,16 @@ import anetrain.device
 from tests import ane_abi
 from tests.ane_abi import ROOT, Library
 from tests.support import need
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder for each test: what one remembers is no concern of the next, nor of whoever runs them."""
+    folder = tmp_path_factory.getbasetemp() / "cache" / str(next(_numbers))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

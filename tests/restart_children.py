@@ -3,6 +3,7 @@ forks, and a test process has threads.
 
     python -m tests.restart_children kill CONFIG FOLDER        SIGKILL at many lines of a restart; then a plain --resume
     python -m tests.restart_children faults CONFIG FOLDER      one compile fails, each one in turn
+    python -m tests.restart_children smaller CONFIG FOLDER     a compile fails where smaller programs would fit the budget
     python -m tests.restart_children refused CONFIG FOLDER     from the first update on, all compiles fail
     python -m tests.restart_children stuck CONFIG FOLDER       no process can make an update
     python -m tests.restart_children off CONFIG FOLDER         with pipeline.restart=false
@@ -196,6 +197,22 @@ def faults(config: Path, folder: Path) -> dict[str, Any]:
     return seen
 
 
+def smaller(config: Path, folder: Path) -> dict[str, Any]:
+    """Of the second process, the first one: it may step down the ladder, and must not."""
+    longer = ["--set", "train.updates=8"]
+    expected = run(command(config, folder / "straight", *longer, "--set", "device.compile_budget=1000"))
+    found = run(
+        command(config, folder / "run", *longer, "--set", "device.compile_budget=20"),
+        lambda number: _fail_one(0) if number == 1 else None,
+    )
+    return {
+        "codes": [item.code for item in (*expected, *found)],
+        "same": state(folder / "run") == state(folder / "straight"),
+        "rungs": load(find(folder / "run")).values[train.RUNGS],
+        "err": found[1].err,
+    }
+
+
 def _fail_one(count: int) -> None:
     opened = train.assembly.open_device
 
@@ -243,5 +260,5 @@ def off(config: Path, folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     name, *paths = sys.argv[1:]
-    commands = {"kill": kill, "faults": faults, "refused": refused, "stuck": stuck, "off": off}
+    commands = {"kill": kill, "faults": faults, "smaller": smaller, "refused": refused, "stuck": stuck, "off": off}
     print(json.dumps(commands[name](*map(Path, paths))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,22 +19,11 @@ from anetrain.device import Device, Program
 from anetrain.errors import CompileError
 from anetrain.train import main
 from tests.restart_children import losses
-from tests.runs import CONFIG, ROOT, changed, check_same, heard, last, run
+from tests.runs import ROOT, changed, check_same, heard, last, run
 
 BACKGROUND = changed("pipeline.kind=static", "pipeline.background=true", "train.validate_every=3")
 PROGRAMS = 4
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "small.yaml"
-    path.write_text(CONFIG)
-    return path
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def process(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -252,6 +252,14 @@ def test_any_compile_may_fail_once(config: Path, tmp_path: Path) -> None:
         assert processes in (3, 4), name
 
 
+def test_a_restart_never_steps_down_the_ladder(config: Path, tmp_path: Path) -> None:
+    """The compile is tried again in one more process."""
+    found = children("smaller", config, tmp_path)
+    assert found["codes"] == [0, 0, 0, 0]
+    assert "; a new process goes on (try 2 of 3)" in found["err"]
+    assert (found["rungs"], found["same"]) == ({"layers.0": "fused"}, True)
+
+
 def test_what_always_fails_ends(config: Path, tmp_path: Path) -> None:
     found = children("refused", config, tmp_path)
     assert found["codes"] == [0, 0, 0, 1]
@@ -279,9 +287,9 @@ if restarted and where == "import":
 from anetrain import restart, train
 if restarted and where == "build":
     make = train.assembly.make_trainer
-    def make_trainer(*arguments):
+    def make_trainer(*arguments, **options):
         send()
-        return make(*arguments)
+        return make(*arguments, **options)
     train.assembly.make_trainer = make_trainer
 execve, go_on = os.execve, restart.Restarts.go_on
 def signalled_execve(*arguments):

@@ -37,13 +37,14 @@ class Choice(Generic[Compiled]):
     descents: tuple[Descent, ...]  # why this is not the fused form: found now, or remembered
     dispatches: int
     fused_dispatches: int  # what the fused form would take
+    otherwise: str = "asked for"  # why, where there are no descents
 
     def explain(self) -> str:
         """One sentence, with rule, value and limit of each rung that was left."""
         form = self.plan.granularity
         if form == "fused":
             return f"{self.dispatches} dispatches, fused"
-        reasons = "; ".join(map(str, self.descents)) or "asked for"
+        reasons = "; ".join(map(str, self.descents)) or self.otherwise
         return f"{self.dispatches} dispatches, per {form}, instead of {self.fused_dispatches}: {reasons}"
 
 
@@ -58,6 +59,8 @@ def choose(
     save_probabilities_up_to: int = 512,
     backward: bool = True,
     memory: LadderMemory | None = None,
+    again: Granularity | None = None,
+    only: bool = False,
     name: str = "",
 ) -> Choice[Compiled]:
     """Lowers and compiles at the highest rung that the device takes.
@@ -66,6 +69,8 @@ def choose(
     first      the highest rung to try. Where it is not "fused" the memory is neither asked nor told
     backward   False: what only backward runs is not looked at, as `compile` leaves it out
     memory     what it says is tried first. It never makes a run fail: every other rung is tried after it
+    again      the rung that a run has had, not above `first`: tried first, and alone if `only`. Then the memory is
+               neither asked nor told
     name       of the block, for the log
     """
 
@@ -83,9 +88,10 @@ def choose(
     prefix = f"{name}: " if name else ""
     fused = lowered("fused")
     key = memory_key(device, _dispatched(fused, backward))
-    memory = memory if first == "fused" else None
+    if first != "fused" or again or not _dispatched(fused, backward):
+        memory = None
     remembered = memory.recall(key) if memory else None
-    rungs = _order(remembered.rung if remembered else first, first)
+    rungs = (again,) if again and only else _order(again or (remembered.rung if remembered else first), first)
     descents: list[Descent] = []
     for rung in rungs:
         plan = fused if rung == "fused" else lowered(rung)
@@ -96,6 +102,8 @@ def choose(
             compiled = compile(plan)
             break
         except CompileError as error:
+            if again and only:
+                raise
             descents.append(_descent(rung, error))
             if is_last:
                 raise _nothing_passed(error, descents) from error
@@ -104,7 +112,7 @@ def choose(
     if memory:
         memory.remember(key, rung, reasons)
     dispatches, fused_dispatches = (len(_dispatched(form, backward)) for form in (plan, fused))
-    choice = Choice(plan, compiled, reasons, dispatches, fused_dispatches)
+    choice = Choice(plan, compiled, reasons, dispatches, fused_dispatches, *(("as before",) if again else ()))
     log.info("%s%s", prefix, choice.explain())
     return choice
 

@@ -1,6 +1,6 @@
 """What a ladder remembers between runs: which rung a chip took, and why not a higher one.
 
-A small JSON file. It is a hint only: without it, or with a wrong one, a run takes longer to start and nothing else.
+A small JSON file. It is a hint only: without it, or with a wrong one, a run takes longer to start, or more dispatches.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from anetrain import files
 from anetrain.lower.plan import Granularity
 
 log = logging.getLogger("anetrain.lower")
@@ -46,17 +46,19 @@ class Remembered:
 
 class LadderMemory:
     """Reads the file when it is asked, writes it whole, under a temporary name first. A file that is damaged, or of
-    something else, is reported and set aside as `<name>.unreadable` when there is something new to write."""
+    something else, is reported and set aside as `<name>.unreadable` when there is something new to write. The same is
+    reported once."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._reported: set[str] = set()
 
     def recall(self, key: str) -> Remembered | None:
         entries, _ = self._read()
         try:
             return _entry(entries[key]) if key in entries else None
         except (TypeError, ValueError, KeyError) as error:
-            log.warning("%s: the entry %s is damaged (%s) and is not used", self.path, key, error)
+            self._report(f"the entry {key} is damaged ({error}) and is not used")
             return None
 
     def remember(self, key: str, rung: Granularity, descents: tuple[Descent, ...]) -> None:
@@ -65,16 +67,22 @@ class LadderMemory:
         entry = {"rung": rung, "descents": [asdict(descent) for descent in descents]}
         if entries.get(key) == entry:
             return
-        text = json.dumps({"format": FORMAT, "version": VERSION, "rungs": {**entries, key: entry}}, indent=1)
+        text = json.dumps({"format": FORMAT, "version": VERSION, "rungs": {**entries, key: entry}}, indent=1) + "\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if damaged:
                 aside = self.path.with_name(self.path.name + ".unreadable")
                 os.replace(self.path, aside)
-                log.warning("%s is set aside as %s", self.path, aside)
-            _write_whole(self.path, text + "\n")
+                self._report(f"is set aside as {aside}")
+            with files.replacing(self.path, overwrite=True) as file:
+                file.write(text.encode())
         except OSError as error:
-            log.warning("%s: the rung %r cannot be remembered: %s", self.path, rung, error)
+            self._report(f"what a device takes cannot be remembered: {error.strerror or error}")
+
+    def _report(self, what: str) -> None:
+        if what not in self._reported:
+            self._reported.add(what)
+            log.warning("%s: %s", self.path, what)
 
     def _read(self) -> tuple[dict[str, Any], bool]:
         """(entries, is there something else in its place?)"""
@@ -83,11 +91,11 @@ class LadderMemory:
             if content["format"] != FORMAT or content["version"] != VERSION:
                 raise ValueError(f"format {content['format']!r}, version {content['version']!r}")
             return dict(content["rungs"]), False
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}, False
         except (OSError, ValueError, TypeError, KeyError) as error:
             expected = f"expected {FORMAT!r}, version {VERSION}"
-            log.warning("%s is no ladder memory (%s; %s): it is not used", self.path, error, expected)
+            self._report(f"is no ladder memory ({error}; {expected}) and is not used")
             return {}, True
 
 
@@ -97,16 +105,3 @@ def _entry(found: dict[str, Any]) -> Remembered:
     names = [field.name for field in fields(Descent)]
     descents = [Descent(**{name: str(item[name]) for name in names}) for item in found["descents"]]  # type: ignore[arg-type]
     return Remembered(found["rung"], tuple(descents))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

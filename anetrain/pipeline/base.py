@@ -76,6 +76,9 @@ class Pipeline:
     trains       False: forward only, no gradients are kept
     granularity  the largest programs to try: "fused", or "stage" or "linear" to see what those cost
     layout       how weights reach the device; by default the first of LAYOUTS
+    memory       which rungs of the ladder devices took before
+    rungs        those that this model had in a run that goes on, as `rungs` of its pipeline: tried first, with
+                 only_rungs no others
     """
 
     LAYOUTS: ClassVar[tuple[Layout, ...]] = ("stacked", "separate", "packed")
@@ -93,6 +96,8 @@ class Pipeline:
         precision: Precision = "fp16",
         save_probabilities_up_to: int = 512,
         memory: LadderMemory | None = None,
+        rungs: Mapping[str, Granularity] | None = None,
+        only_rungs: bool = False,
         overlap: bool | None = None,
         trains: bool = True,
         account: Account | None = None,
@@ -121,8 +126,10 @@ class Pipeline:
             "layout": self.layout,
             "first": granularity,
             "memory": memory,
+            "only": only_rungs,
             "save_probabilities_up_to": save_probabilities_up_to,
         }
+        self._had = rungs or {}
         self.compiles = self.cache_loads = 0
         self._is_staged = False
         self._copies: WeightCopies | None = None
@@ -214,6 +221,11 @@ class Pipeline:
             _log.warning("programs of a lost device go with the process: %s", error)
         self._compiled.clear()
 
+    @property
+    def rungs(self) -> dict[str, Granularity]:
+        """That were taken, by the first layer of each kind that has programs."""
+        return {label: choice.plan.granularity for label, choice in self.choices.items() if choice.fused_dispatches}
+
     # ------------------------------------------------------------ counts
 
     @property
@@ -296,7 +308,8 @@ class Pipeline:
             self._admit(plan, label, layers)
             return self._compile(plan, weights, kind)
 
-        choice = choose(derived, self.device, compile, backward=self.trains, name=kind, **self._options)
+        again = self._had.get(label)
+        choice = choose(derived, self.device, compile, backward=self.trains, name=kind, again=again, **self._options)
         self.choices[label] = choice
         return choice.compiled
 
