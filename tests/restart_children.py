@@ -3,7 +3,7 @@ forks, and a test process has threads.
 
     python -m tests.restart_children kill CONFIG FOLDER        SIGKILL at many lines of a restart; then a plain --resume
     python -m tests.restart_children faults CONFIG FOLDER      one compile fails, each one in turn
-    python -m tests.restart_children smaller CONFIG FOLDER     a compile fails where smaller programs would fit the budget
+    python -m tests.restart_children smaller CONFIG FOLDER     a compile fails; smaller programs fit the budget
     python -m tests.restart_children refused CONFIG FOLDER     from the first update on, all compiles fail
     python -m tests.restart_children stuck CONFIG FOLDER       no process can make an update
     python -m tests.restart_children off CONFIG FOLDER         with pipeline.restart=false

@@ -1,4 +1,4 @@
-"""`anetrain train` and the ladder: what a device takes is remembered; a run keeps the programs it has had, or says so."""
+"""`anetrain train` and the ladder: what a device takes is remembered; a run keeps its programs, or says that it cannot."""
 
 from __future__ import annotations
 
