@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from anetrain import results
-from anetrain.results import Check, Measurement, Meter, Results, ResultsError, Timing
-from anetrain.results.statistics import quantile
+from anetrain.results import Check, Finding, Measurement, Meter, Results, ResultsError, Timing
+from anetrain.results.statistics import quantile, steady_line
 from tests.support import emulator
 
 RIGHT = Check(against="numpy", largest_error=0.001, allowed=0.01, elements=4)
@@ -148,3 +149,43 @@ def test_sustained_samples_hold_many_calls() -> None:
     timed = Meter(clock).sustain(call, 5.0)
     assert (timed.calls_per_sample, len(timed.samples_s)) == (100, 50)
     assert timed.median_s == pytest.approx(0.001)
+
+
+def test_of_very_many_samples_an_even_selection_is_kept() -> None:
+    """A call takes as many milliseconds as have been made before it."""
+    clock, calls = FakeClock(), iter(range(10**6))
+
+    def call() -> None:
+        clock.now_s += next(calls) / 1e3
+
+    timed = Meter(clock, least_samples=5, least_s=10_000.0, most_s=1e9, most_warm_up=5).time(call)
+    kept = len(timed.samples_s)
+    assert 500 <= kept < 1000
+    steps = {round(1e3 * (late - early)) for early, late in pairwise(timed.samples_s)}
+    assert steps == {8}  # every eighth of about 4500
+    assert round(1e3 * timed.samples_s[0]) == 5
+    few = Meter(clock, least_samples=1200, least_s=0.0, most_s=1e9, most_warm_up=5).time(call)
+    assert len(few.samples_s) == 1200  # what was asked for is kept
+
+
+@pytest.mark.parametrize("odd", [{}, {2: 900.0}, {0: -100.0}])
+def test_a_line_that_one_odd_point_does_not_turn(odd: dict[int, float]) -> None:
+    xs = [4.0, 1.0, 2.0, 8.0, 16.0, 32.0]
+    ys = [odd.get(index, 3.0 + 2.0 * x) for index, x in enumerate(xs)]
+    base, slope = steady_line(xs, ys)
+    assert slope == pytest.approx(2.0)
+    assert base == pytest.approx(3.0, abs=0.01 if not odd else 1.0)
+    with pytest.raises(ValueError, match=r"two different places, found \[1.0\]"):
+        steady_line([1.0, 1.0], [2.0, 3.0])
+
+
+def test_nothing_is_concluded_from_an_emulators_times() -> None:
+    found = Finding(bench="peak", question="How quick?", answer="Very.", basis=("a case",))
+    made = file_of(measured())
+    for finding, allowed in ((found, False), (found.model_copy(update={"from_times": False}), True)):
+        plain = json.loads(results.text_of(made.model_copy(update={"findings": (finding,)})))
+        if allowed:
+            Results.model_validate_json(json.dumps(plain))
+        else:
+            with pytest.raises(ValidationError, match="findings of peak rest on times"):
+                Results.model_validate_json(json.dumps(plain))

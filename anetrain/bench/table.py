@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from anetrain.bench.base import Bench
-from anetrain.results import Device, Measurement, Results, Scalar, Timing
+from anetrain.results import Check, Device, Measurement, Results, Scalar, Timing
 
 MEBI = 1 << 20
 
@@ -89,8 +89,7 @@ def _columns(names: Sequence[str], device: Device) -> list[_Column]:
     return [
         *shown,
         _Column("samples", _samples),
-        _Column("error", lambda one: _error(one.check.largest_error) if one.check else NOTHING),
-        _Column("allowed", lambda one: _error(one.check.allowed) if one.check else NOTHING),
+        _Column("error / allowed", lambda one: _error(one.check) if one.check else NOTHING),
         _Column("status", lambda one: one.status),
     ]
 
@@ -131,8 +130,9 @@ def _samples(one: Measurement) -> str:
     return f"{len(one.timing.samples_s)}{each}{'' if one.timing.stable else UNSTABLE}"
 
 
-def _error(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.1e}" if value else "0"
+def _error(check: Check) -> str:
+    found = "not finite" if check.largest_error is None else f"{check.largest_error:.2g}"
+    return f"{found} / {check.allowed:.2g}"
 
 
 def _scalar(value: Scalar) -> str:
