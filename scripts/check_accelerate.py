@@ -178,7 +178,7 @@ CASES: dict[str, tuple[Callable[[], Sequence[Array]], float]] = {
     "embedding_scatter": (lambda: [cpu.embedding_scatter(token_ids(50), X, zeros(50, C), 0.5)], 0.0),
     "gelu": (lambda: [cpu.gelu(X), cpu.gelu(X, "exact")], 0.0),
     "gelu_backward": (lambda: [cpu.gelu_backward(DY, X), cpu.gelu_backward(DY, X, "exact")], 0.0),
-    "gemv": (lambda: [cpu.gemv(cpu.to_half(X), DY[0])], 0.0),
+    "gemv": (lambda: [cpu.gemv(cpu.to_half(X), DY[0]), cpu.gemv(X, DY[0])], 1e-6),
     "largest": (lambda: [np.array([cpu.largest(X)])], 0.0),
     "layer_norm": (layer_norm, 1e-6),
     "layer_norm_backward": (layer_norm_backward, 2e-6),

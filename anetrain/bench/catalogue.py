@@ -10,6 +10,7 @@ BENCHES = {
     "peak": "anetrain.bench.peak:Peak",
     "latency": "anetrain.bench.latency:Latency",
     "fused": "anetrain.bench.fused:Fused",
+    "lmhead": "anetrain.bench.lmhead:LMHead",
     "attention": "anetrain.bench.attention:Attention",
 }
 """Name -> "module:class", in the order of `anetrain bench all`."""

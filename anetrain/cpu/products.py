@@ -51,13 +51,15 @@ def bound_matmul(a: Floats, b: Floats, out: Floats | None = None) -> tuple[Float
     return c, multiply
 
 
-def gemv(w: Halves, x: Floats, out: Floats | None = None) -> Floats:
-    """out = w @ x for float16 w [N, K], float32 x [K] and out [N]; the sums are float32."""
-    checked("w", w, np.float16)
+def gemv(w: Halves | Floats, x: Floats, out: Floats | None = None) -> Floats:
+    """out = w @ x for float16 or float32 w [N, K], float32 x [K] and out [N]; the sums are float32."""
+    is_full = isinstance(w, np.ndarray) and w.dtype == np.float32
+    checked("w", w, np.float32 if is_full else np.float16)
     w_at = matrix("w", w)
     rows, columns = w.shape
     target = output(out, (rows,), np.float32, w, x)
-    lib.anecpu_gemv(*w_at, vector("x", x, columns), vector("out", target, rows), rows, columns)
+    multiply = lib.anecpu_sgemv if is_full else lib.anecpu_gemv
+    multiply(*w_at, vector("x", x, columns), vector("out", target, rows), rows, columns)
     return target
 
 

@@ -28,6 +28,15 @@ struct Product {
   size_t ldc;
 };
 
+// out[rows] = w[rows, columns] x[columns]
+struct Rows {
+  size_t rows, columns;
+  const float *w;
+  size_t w_stride;
+  const float *x;
+  float *out;
+};
+
 #if defined(ANETRAIN_ACCELERATE)
 
 constexpr bool kLibraryHasThreads = true;
@@ -38,17 +47,32 @@ void run(const Product &p) {
               static_cast<int>(p.lda), p.b, static_cast<int>(p.ldb), p.beta, p.c, static_cast<int>(p.ldc));
 }
 
+void run_rows(const Rows &r) {
+  cblas_sgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(r.rows), static_cast<int>(r.columns), 1.0f, r.w,
+              static_cast<int>(r.w_stride), r.x, 1, 0.0f, r.out, 1);
+}
+
 #elif defined(ANETRAIN_OPENBLAS)
 
 constexpr bool kLibraryHasThreads = false;
 
-void run(const Product &p) {
-  // Its own threads would compete with ours.
+// Its own threads would compete with ours.
+void keep_to_one_thread() {
   static const bool single = (scipy_openblas_set_num_threads(1), true);
   (void)single;
+}
+
+void run(const Product &p) {
+  keep_to_one_thread();
   scipy_cblas_sgemm(CblasRowMajor, p.transpose_a ? CblasTrans : CblasNoTrans, p.transpose_b ? CblasTrans : CblasNoTrans,
                     static_cast<int>(p.m), static_cast<int>(p.n), static_cast<int>(p.k), p.alpha, p.a,
                     static_cast<int>(p.lda), p.b, static_cast<int>(p.ldb), p.beta, p.c, static_cast<int>(p.ldc));
+}
+
+void run_rows(const Rows &r) {
+  keep_to_one_thread();
+  scipy_cblas_sgemv(CblasRowMajor, CblasNoTrans, static_cast<int>(r.rows), static_cast<int>(r.columns), 1.0f, r.w,
+                    static_cast<int>(r.w_stride), r.x, 1, 0.0f, r.out, 1);
 }
 
 #endif
@@ -132,6 +156,16 @@ void anecpu_sgemm_batched(size_t batch, bool transpose_a, bool transpose_b, size
     for (size_t i = begin; i < end; ++i) run(product(i));
   });
   for (size_t i = shared; i < batch; ++i) run_cut(product(i));  // the rest together, one after the other
+}
+
+void anecpu_sgemv(const float *w, size_t w_stride, const float *x, float *out, size_t rows, size_t columns) {
+  if (rows == 0) return;
+  const auto cut = [&](size_t begin, size_t end) {
+    run_rows({end - begin, columns, w + begin * w_stride, w_stride, x, out + begin});
+  };
+  if (kLibraryHasThreads) return cut(0, rows);
+  constexpr size_t kGrain = 64 * 1024;  // weights that are worth a thread
+  parallel_for(rows, kGrain / (columns + 1) + 1, cut);
 }
 
 const char *anecpu_blas_name(void) {

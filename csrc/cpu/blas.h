@@ -24,6 +24,9 @@ void anecpu_sgemm_batched(size_t batch, bool transpose_a, bool transpose_b, size
 void anecpu_sgemm_serial(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha, const float *a,
                          size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
+/* out[rows] = w[rows, columns] x[columns]; w_stride is the row length of the stored matrix. */
+void anecpu_sgemv(const float *w, size_t w_stride, const float *x, float *out, size_t rows, size_t columns);
+
 const char *anecpu_blas_name(void); /* "OpenBLAS 0.3.34 SkylakeX", "Accelerate" */
 
 #ifdef __cplusplus

@@ -114,6 +114,18 @@ void vvrsqrtf(float *y, const float *x, const int *count) {
   for (int i = 0; i < *count; ++i) y[i] = 1.0f / sqrtf(x[i]);
 }
 
+void cblas_sgemv(const enum CBLAS_ORDER order, const enum CBLAS_TRANSPOSE transpose, const int m, const int n,
+                 const float alpha, const float *a, const int lda, const float *x, const int x_step, const float beta,
+                 float *y, const int y_step) {
+  REPORT_USE();
+  if (order != CblasRowMajor || transpose != CblasNoTrans) abort();
+  for (ptrdiff_t i = 0; i < m; ++i) {
+    double sum = 0;
+    for (ptrdiff_t j = 0; j < n; ++j) sum += (double)a[i * lda + j] * x[j * x_step];
+    y[i * y_step] = (float)(alpha * sum + (beta == 0.0f ? 0.0 : (double)beta * y[i * y_step]));
+  }
+}
+
 void cblas_sgemm(const enum CBLAS_ORDER order, const enum CBLAS_TRANSPOSE transpose_a,
                  const enum CBLAS_TRANSPOSE transpose_b, const int m, const int n, const int k, const float alpha,
                  const float *a, const int lda, const float *b, const int ldb, const float beta, float *c,

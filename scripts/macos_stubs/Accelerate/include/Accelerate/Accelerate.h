@@ -9,6 +9,9 @@ extern "C" {
 enum CBLAS_ORDER { CblasRowMajor = 101, CblasColMajor = 102 };
 enum CBLAS_TRANSPOSE { CblasNoTrans = 111, CblasTrans = 112, CblasConjTrans = 113 };
 
+void cblas_sgemv(const enum CBLAS_ORDER order, const enum CBLAS_TRANSPOSE transpose, const int m, const int n,
+                 const float alpha, const float *a, const int lda, const float *x, const int x_step, const float beta,
+                 float *y, const int y_step);
 void cblas_sgemm(const enum CBLAS_ORDER order, const enum CBLAS_TRANSPOSE transpose_a,
                  const enum CBLAS_TRANSPOSE transpose_b, const int m, const int n, const int k, const float alpha,
                  const float *a, const int lda, const float *b, const int ldb, const float beta, float *c,
