@@ -21,7 +21,9 @@ from anetrain.data.builtin import write_stories
 from anetrain.data.corpus import stories
 from anetrain.data.tokenizers import builtin_tokenizer
 from anetrain.formats import legacy
+from anetrain.report import published, submission
 from anetrain.spec import ModelSpec
+from tests import report_files
 from tests.model_files import random_weights
 from tests.tokenizer_files import byte_level_json
 
@@ -55,6 +57,11 @@ def make_world(folder: Path) -> None:
     formats.save(folder / "qwen3", "huggingface", QWEN, random_weights(QWEN), dtype="bf16", shard_bytes=50_000)
     _legacy(folder / "v2.ckpt", 2, replace(SPEC, kv_heads=2, rope="none"))
     _legacy(folder / "v4.ckpt", 4, replace(SPEC, residual_scale=0.5**0.5))
+    report_files.write(folder, "results.json", report_files.ane_results())
+    made = submission.submission([("results.json", report_files.ane_results())], contributor="A")
+    (folder / "submission.json").write_text(submission.text_of(made))
+    (folder / "published.json").write_text(published.text_of(published.load()))
+    (folder / "community.json").write_text(report_files.community_text())
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "finetune.yaml").write_text(FINETUNE)
 

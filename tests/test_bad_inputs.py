@@ -44,6 +44,8 @@ OF_TOKENIZER += ("convert v0.bin new --tokenizer {}", "generate v0.bin --prompt 
 OF_TEXT = ("data prepare {} --split 0 --tokenizer builtin --out new",)
 OF_TEXT += ("data prepare {} --split 0 --train-tokenizer 330 --out new",)
 OF_CONFIG = ("train {} --out new",)
+OF_RESULTS = ("report validate {}", "report submit --results {} --contributor A --out new")
+OF_REPORTED = ("report validate {}", "report community {} --out new")
 OF_RUN = ("train config.yaml --resume {}", "convert {} new", "generate {} --prompt a")
 
 
@@ -360,6 +362,38 @@ def settings() -> list[Any]:
     ]
 
 
+def reported() -> list[Any]:
+    of_results = "results.json", OF_RESULTS, "complete"
+    of_submission = "submission.json", OF_REPORTED, "contributor"
+    of_figures = "published.json", OF_REPORTED, "rows"
+    of_community = "community.json", OF_REPORTED, "training_results"
+    found = []
+    for path, kind, field in (of_results, of_submission, of_figures, of_community):
+        found += damaged(kind, path, put(path, ""), "JSON")
+        found += damaged(kind, path, cut(path, 3), "JSON")
+        found += damaged(kind, path, put(path, b"\xff\xfe{}"), "JSON")
+        found += damaged(kind, path, put(path, "[" * 100_000), "JSON")
+        found += damaged(kind, path, put(path, "[1, 2]"), "")
+        found += damaged(kind, path, put(path, "NaN"), "")
+        found += damaged(kind, path, changed(path, schema="anetrain-other/1"), "schema")
+        found += damaged(kind, path, changed(path, **{field: 7}), field)
+        found += damaged(kind, path, changed(path, **{field: float("nan")}), "")
+        found += damaged(kind, path, removed(path), "No such file")
+    community, results = "community.json", "results.json"
+    return [
+        *found,
+        *damaged(OF_RESULTS, results, replaced(results, '"allowed": 0.01', '"allowed": 1e999'), "allowed"),
+        *damaged(OF_RESULTS, results, replaced(results, '"flops": ', '"flops": ' + "9" * 400), "flops"),
+        *damaged(OF_RESULTS, results, replaced(results, '"cpus": ', '"cpus": -1.5, "more": '), ""),
+        *damaged(OF_REPORTED, community, replaced(community, "16.77", "-16.77"), "peak_tflops"),
+        *damaged(OF_REPORTED, community, replaced(community, "16.77", "9" * 5000), "out of range"),
+        *damaged(OF_REPORTED, community, replaced(community, "12.44", "1e999"), ""),
+        *damaged(OF_REPORTED, community, replaced(community, "[148, 163]", "[148]"), "ms_per_step"),
+        *damaged(OF_REPORTED[1:], "results.json", lambda: None, "not a file of published figures"),
+        *damaged(OF_RESULTS[1:], "submission.json", lambda: None, "not a file of results"),
+    ]
+
+
 CORPUS = [
     *shards(),
     *model_files(),
@@ -369,6 +403,7 @@ CORPUS = [
     *texts(),
     *configs(),
     *settings(),
+    *reported(),
 ]
 
 
@@ -418,7 +453,11 @@ READER = {
         (*TOKENIZERS, "j/tokenizer_config.json"), "data prepare a.jsonl --split 0 --tokenizer {} --out new"
     ),
     **dict.fromkeys(RUN, "train config.yaml --resume run"),
+    "results.json": "report submit --results {} --contributor A --out new --force",
+    "community.json": "report community {} --out new --force",
+    **dict.fromkeys(("submission.json", "published.json"), "report validate {}"),
 }
+REPORTED = ("results.json", "submission.json", "published.json", "community.json")
 
 
 def reader(path: str) -> str:
@@ -454,7 +493,7 @@ def each_damage(world: Path, path: str, how: Any, count: int, capsys: Captured) 
     return outcomes
 
 
-@pytest.mark.parametrize("path", [*BINARY, *RUN, "j/tokenizer.json"])
+@pytest.mark.parametrize("path", [*BINARY, *RUN, "j/tokenizer.json", *REPORTED])
 def test_no_truncation_is_taken(world: Path, capsys: Captured, path: str) -> None:
     for code, did in each_damage(world, path, truncated, 15, capsys):
         assert code == 2, did
@@ -465,7 +504,7 @@ def test_no_truncation_is_a_traceback(world: Path, capsys: Captured, path: str) 
     each_damage(world, path, truncated, 15, capsys)
 
 
-@pytest.mark.parametrize("path", [*BINARY, *TEXT, *TOKENIZERS])
+@pytest.mark.parametrize("path", [*BINARY, *TEXT, *TOKENIZERS, *REPORTED])
 def test_no_flipped_bit_is_a_traceback(world: Path, capsys: Captured, path: str) -> None:
     each_damage(world, path, flipped, 25, capsys)
 
@@ -474,7 +513,7 @@ def test_no_flipped_bit_is_a_traceback(world: Path, capsys: Captured, path: str)
     "path",
     [
         *("llama/config.json", "llama/model.safetensors", "qwen3/model.safetensors.index.json", RUN[0], RUN[1]),
-        *("j/tokenizer.json", "j/tokenizer_config.json"),
+        *("j/tokenizer.json", "j/tokenizer_config.json", *REPORTED),
     ],
 )
 def test_no_odd_value_is_a_traceback(world: Path, capsys: Captured, path: str) -> None:

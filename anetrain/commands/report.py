@@ -6,11 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from anetrain import files, results
 from anetrain.commands.running import run
-from anetrain.report import validation
+from anetrain.report import exchange, submission, validation
 
-_EXAMPLE = """example:
-  anetrain report validate results/*.json"""
+_EXAMPLE = """examples:
+  anetrain report validate results/*.json
+  anetrain report submit --results results/peak.json --contributor NAME --out submission.json
+  anetrain report community community_results.json --out published.json"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,12 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="anetrain report",
-        description="Check files of results, submissions and published figures. docs/report.md",
+        description="Check files of results, make a submission of them, convert published figures. docs/report.md",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="what", required=True, metavar="validate")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="validate|submit|community")
     _add_validate(commands.add_parser("validate", help="schema and arithmetic of any of our files"))
+    _add_submit(commands.add_parser("submit", help="results of one device become one file to give to others"))
+    _add_community(commands.add_parser("community", help="from and to the JSON that the community publishes"))
     return parser
 
 
@@ -52,3 +57,57 @@ def _validate(options: argparse.Namespace) -> None:
             print(f"  {problem}")
     if found:
         raise ValueError(f"{found[0]}" + (f" (and {len(found) - 1} more, above)" if found[1:] else ""))
+
+
+# ---------------------------------------------------------------- submit
+
+
+def _add_submit(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Results of one device on one machine become one file. Nothing is sent anywhere."
+    parser.epilog = 'example: anetrain report submit --results results/peak.json --contributor NAME --cooling "fan, on \
+a desk" --out submission.json'
+    add = parser.add_argument
+    add("--results", nargs="+", required=True, type=Path, metavar="FILE", help="complete, of full scale, of one device")
+    add("--contributor", required=True, metavar="NAME", help="as others shall see it")
+    add("--cooling", default="", metavar="TEXT", help="fan, case, room: what the times depend on")
+    add("--notes", default="", metavar="TEXT", help="whatever a reader should know")
+    add("--emulator", action="store_true", help="take results of an emulator, and mark the submission as such")
+    add("--out", required=True, type=Path, metavar="FILE", help="where it goes")
+    add("--force", action="store_true", help="overwrite FILE")
+    parser.set_defaults(work=_submit)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    named = [(str(path), results.read(path)) for path in options.results]
+    made = submission.submission(
+        named,
+        contributor=options.contributor,
+        cooling=options.cooling,
+        notes=options.notes,
+        emulator=options.emulator,
+    )
+    submission.write(made, options.out, overwrite=options.force)
+    print("\n".join(submission.described(made)))
+    print(
+        f"written: {options.out}, {options.out.stat().st_size:,} bytes. Nothing was sent: whom to give it to is yours."
+    )
+
+
+# ---------------------------------------------------------------- community
+
+
+def _add_community(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The community's JSON becomes published figures of ours; those, or a submission, become it."
+    parser.epilog = "example: anetrain report community submission.json --out community.json"
+    parser.add_argument("file", type=Path, metavar="FILE", help="community JSON, published figures, or a submission")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="where it goes")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+    parser.set_defaults(work=_community)
+
+
+def _community(options: argparse.Namespace) -> None:
+    text, what, unsaid = exchange.exchanged(options.file)
+    with files.replacing(options.out, overwrite=options.force) as file:
+        file.write(text.encode())
+    print("\n".join(f"not said: {line}" for line in unsaid))
+    print(f"written: {options.out}: {what}")

@@ -57,8 +57,13 @@ class Exact(RootModel[Number]):
         return printed(self.root)
 
     @property
+    def numbers(self) -> tuple[Number, ...]:
+        """What is printed: one, of a range two, of what has no value none."""
+        return (self.root,)
+
+    @property
     def ends(self) -> tuple[Interval, ...]:
-        """What is printed: one number, of a range two, of what has no value none."""
+        """What the numbers stand for."""
         return (self.interval,)
 
 
@@ -81,6 +86,10 @@ class Range(_Part):
         return Interval(printed(self.low).low, printed(self.high).high)
 
     @property
+    def numbers(self) -> tuple[Number, ...]:
+        return self.low, self.high
+
+    @property
     def ends(self) -> tuple[Interval, ...]:
         return printed(self.low), printed(self.high)
 
@@ -97,6 +106,10 @@ class About(_Part):
         return printed(self.about).wider(ABOUT)
 
     @property
+    def numbers(self) -> tuple[Number, ...]:
+        return (self.about,)
+
+    @property
     def ends(self) -> tuple[Interval, ...]:
         return (self.interval,)
 
@@ -109,6 +122,7 @@ class Fail(_Part):
         return f"FAIL ({self.fail})"
 
     interval: ClassVar[None] = None
+    numbers: ClassVar[tuple[Number, ...]] = ()
     ends: ClassVar[tuple[Interval, ...]] = ()
 
 
@@ -120,6 +134,7 @@ class NotMeasured(_Part):
         return "not measured"
 
     interval: ClassVar[None] = None
+    numbers: ClassVar[tuple[Number, ...]] = ()
     ends: ClassVar[tuple[Interval, ...]] = ()
 
 
@@ -132,6 +147,7 @@ class NotDisclosed(_Part):
         return "not disclosed" if self.estimate is None else f"not disclosed (estimated {self.estimate})"
 
     interval: ClassVar[None] = None
+    numbers: ClassVar[tuple[Number, ...]] = ()
     ends: ClassVar[tuple[Interval, ...]] = ()
 
 

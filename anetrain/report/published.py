@@ -6,6 +6,7 @@ the rows; `known` lists the findings that are there, so that a change of any num
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -213,6 +214,12 @@ def load() -> Published:
 
 def read(path: Path) -> Published:
     return parse(path.read_bytes(), str(path))
+
+
+def text_of(made: Published) -> str:
+    """The same bytes for the same rows. What is as it is where nothing is said, is left out."""
+    content = made.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return json.dumps({"schema": SCHEMA} | content, indent=1, ensure_ascii=False) + "\n"
 
 
 def parse(content: bytes, name: str) -> Published:

@@ -70,12 +70,12 @@ def pairs(row: Row, first: str, second: str, *, opposite: bool = False) -> list[
 
 def utilisation(row: Row, published: Published) -> Iterator[str]:
     """A rate over the denominator that is named."""
-    whole = row.interval("utilisation_of_tflops")
+    whole, said = row.interval("utilisation_of_tflops"), row.figures.get("utilisation_percent")
+    if said is not None and whole is None:
+        yield f"{said.text} % of a denominator that is not named"
     for name in ("ane_tflops", "tflops", "sustained_tflops"):
         for rate, percent in pairs(row, name, "utilisation_percent"):
-            if whole is None:
-                yield f"{percent.middle:g} % of nothing that is named"
-            elif not rate.over(printed(whole.middle)).times(Interval(100, 100)).meets(percent):
+            if whole is not None and not rate.over(whole).times(Interval(100, 100)).meets(percent):
                 share = 100 * rate.middle / whole.middle
                 yield f"{rate.middle:g} of {whole.middle:g} TFLOPS is {share:.1f} %, not {percent.middle:g}"
 

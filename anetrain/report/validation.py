@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from anetrain.report import flags
+from anetrain.report import community, flags
 from anetrain.report.published import SCHEMA as PUBLISHED
 from anetrain.report.published import Published
-from anetrain.results import Results
+from anetrain.report.submission import SCHEMA as SUBMISSION
+from anetrain.report.submission import Submission
+from anetrain.results import Results, ResultsError
 from anetrain.results.schema import SCHEMA as RESULTS
 from anetrain.results.store import problems_of
+
+COMMUNITY = "the community's, which names none"
 
 
 class Checked(NamedTuple):
@@ -35,9 +39,22 @@ def _published(content: bytes) -> Checked:
     return Checked(what, flags.unexpected(published))
 
 
+def _submission(content: bytes) -> Checked:
+    made = Submission.model_validate_json(content)
+    return Checked(f"submission of {len(made.results)} results by {made.contributor}, {made.head.label}", [])
+
+
+def _community(content: bytes) -> Checked:
+    document, unsaid = community.from_community(content, "it")
+    problems = [f"{', '.join(known.rows)}: {known.rule}: {known.finding}" for known in document.known]
+    return Checked(f"the community's results; {len(document.rows)} rows, {len(unsaid)} doubts", problems)
+
+
 KINDS: dict[str, tuple[str, Callable[[bytes], Checked]]] = {
     RESULTS: ("results", _results),
+    SUBMISSION: ("submission", _submission),
     PUBLISHED: ("published figures", _published),
+    COMMUNITY: ("the community's results", _community),
 }
 
 
@@ -47,15 +64,17 @@ def check(path: Path) -> Checked:
         document = from_json(content)
     except ValueError as error:
         return Checked("no JSON", [f"is no JSON: {error}"])
-    kind = _kind(document)
-    if kind not in KINDS:
-        return Checked("unknown", [f"schema is {kind!r}; expected one of {', '.join(KINDS)}"])
+    kind = document.get("schema") if isinstance(document, dict) else None
+    if community.is_community(document):
+        kind = COMMUNITY
+    if not isinstance(kind, str) or kind not in KINDS:
+        return Checked(
+            "unknown", [f"schema is {kind!r}; expected one of {', '.join(name for name in KINDS if name != COMMUNITY)}"]
+        )
     name, parse = KINDS[kind]
     try:
         return parse(content)
     except ValidationError as error:
         return Checked(name, problems_of(error))
-
-
-def _kind(document: Any) -> object:
-    return document.get("schema") if isinstance(document, dict) else None
+    except ResultsError as error:
+        return Checked(name, [str(error)])

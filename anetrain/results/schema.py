@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from anetrain.results.statistics import quantile
 
 SCHEMA = "anetrain-results/1"
+MOST = 1 << 80  # of whatever is counted: what a float can hold, and no measurement reaches
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -55,7 +56,7 @@ class Machine(Part):
     performance_cores: int | None = None
     efficiency_cores: int | None = None
     cpus: int
-    memory_bytes: int
+    memory_bytes: int = Field(ge=0, le=MOST)
     system: str = Field(description="such as macOS 26.4.1 or Linux")
     kernel: str = Field(description="such as Darwin 25.4.0")
     architecture: str = Field(description="arm64 or x86_64")
@@ -82,7 +83,7 @@ class Timing(Part):
     """Samples of one thing done again and again. A sample is the seconds of `calls_per_sample` calls together."""
 
     samples_s: tuple[float, ...] = Field(min_length=1)
-    calls_per_sample: int = Field(default=1, ge=1)
+    calls_per_sample: int = Field(default=1, ge=1, le=MOST)
     warm_up: int = Field(ge=0, description="calls before the first sample")
     stable: bool = Field(description="the warm-up ended because times no longer fell, not because it took too long")
     median_s: float = Field(description="of one call, as are the next two")
@@ -105,9 +106,9 @@ class Timing(Part):
 
     @model_validator(mode="after")
     def _adds_up(self) -> Timing:
-        if min(self.samples_s) <= 0:
-            raise ValueError(f"a sample of {min(self.samples_s)} s: expected more than 0")
         of_call = [sample / self.calls_per_sample for sample in self.samples_s]
+        if min(of_call) <= 0:
+            raise ValueError(f"a sample of {min(self.samples_s)} s: expected more than 0")
         for name, share in (("median_s", 0.5), ("p10_s", 0.1), ("p90_s", 0.9)):
             expected = quantile(of_call, share)
             if not math.isclose(getattr(self, name), expected, rel_tol=1e-6):
@@ -142,9 +143,9 @@ class Measurement(Part):
     reason: str = Field(default="", description="why it was not measured, in a sentence")
     check: Check | None = None
     timing: Timing | None = None
-    flops: int | None = Field(default=None, ge=0, description="of one call, counted from the shapes")
+    flops: int | None = Field(default=None, ge=0, le=MOST, description="of one call, counted from the shapes")
     bytes_moved: int | None = Field(
-        default=None, ge=0, description="of one call: weights, inputs and outputs, once each"
+        default=None, ge=0, le=MOST, description="of one call: weights, inputs and outputs, once each"
     )
     weight_bytes: int | None = Field(default=None, ge=0)
     activation_bytes: int | None = Field(default=None, ge=0)
