@@ -17,7 +17,7 @@ import pytest
 from anetrain.cli import COMMANDS
 from anetrain.cli import main as anetrain
 from anetrain.data.tokenizers import builtin_tokenizer, scored
-from tests import test_convert_command, test_data_commands
+from tests import report_files, test_convert_command, test_data_commands
 from tests.runs import CONFIG, ROOT, SIZES, changed, run
 from tests.test_generate_command import hugging_face
 
@@ -72,6 +72,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prepare(folder: Path, page: str) -> None:
     """What the commands of a page take that no command before them has made."""
+    if "anetrain report" in TEXT[page]:
+        (folder / "results").mkdir()
+        report_files.write(folder, "results/peak.json", report_files.ane_results())
+        (folder / "community_results.json").write_text(report_files.community_text())
     made = run(folder / "small.yaml", folder / "made", "--steps", "1") if "generate " in TEXT[page] else None
     for name in set(re.findall(r"anetrain generate (\S+)", "\n".join(commands(page)))):
         path = folder / name

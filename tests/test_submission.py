@@ -237,3 +237,8 @@ def test_a_submission_is_measurements_not_only_numbers(folder: Path) -> None:
     path.write_text(SUBMISSION)
     assert submission.read(path).results[0].measurements[0].timing == stack(128, 512, 64, 0.3417).timing
     assert submission.read(path).results[0].verdicts == ane_results().verdicts
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "report.md").read_text(encoding="utf-8")
+    assert SAID.rsplit("written", 1)[0] in page
