@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from anetrain.device import Device, Program, Request, Surface
 from anetrain.mil import Graph
+from anetrain.mil import Program as Source
+from anetrain.mil.text import DIALECTS
 from anetrain.results import Check, Finding, Measurement, Meter, Scalar, Timing
 
 Scale = Literal["full", "small"]
@@ -94,14 +96,22 @@ class Bound:
     ) -> Bound:
         """Compiles the graph and writes its inputs. `single_blob`: all its constants in one file, as chips may take no
         more than 16 (C14)."""
-        source = graph.program(dialect=device.facts["dialect"], single_blob=single_blob)
+        return cls.of_source(device, written(device, graph, single_blob=single_blob), arrays, label)
+
+    @classmethod
+    def of_source(cls, device: Device, source: Source, arrays: Mapping[str, npt.NDArray[Any]], label: str) -> Bound:
+        """Compiles the program and writes its inputs."""
         program = device.compile(source, label=label)
         inputs = {port.name: device.surface_for(port) for port in program.inputs}
         outputs = {port.name: device.surface_for(port) for port in program.outputs}
+        bound = cls(program, program.request(inputs, outputs), inputs, outputs)
         for port in program.inputs:
-            columns = port.shape[-1]
-            inputs[port.name].write(arrays[port.name].reshape(-1, columns), row_stride=port.row_stride // 2)
-        return cls(program, program.request(inputs, outputs), inputs, outputs)
+            bound.write(port.name, arrays[port.name])
+        return bound
+
+    def write(self, name: str, array: npt.NDArray[Any]) -> None:
+        (port,) = (port for port in self.program.inputs if port.name == name)
+        self.inputs[name].write(array.reshape(-1, port.shape[-1]), row_stride=port.row_stride // 2)
 
     def read(self, name: str) -> npt.NDArray[np.float32]:
         """An output in its port's shape."""
@@ -112,6 +122,14 @@ class Bound:
 
     def unload(self) -> None:
         self.program.unload()
+
+
+def written(device: Device, graph: Graph, *, single_blob: bool = False) -> Source:
+    """The program in the device's dialect; where that lacks an op, in the newer one. The device says what it thinks of
+    it: a refusal is a result."""
+    own = str(device.facts["dialect"])
+    lacking = any(node.op.opset > DIALECTS[own].opset for node in graph.nodes)
+    return graph.program(dialect="B" if lacking else own, single_blob=single_blob)
 
 
 def compare(found: npt.NDArray[Any], expected: npt.NDArray[Any], *, allowed: float, against: str) -> Check:
@@ -129,3 +147,31 @@ def compare(found: npt.NDArray[Any], expected: npt.NDArray[Any], *, allowed: flo
         allowed=allowed,
         elements=found.size,
     )
+
+
+def compare_on_the_whole(found: npt.NDArray[Any], expected: npt.NDArray[Any], *, allowed: float, against: str) -> Check:
+    """The root mean square of the differences as a share of that of what is expected: where single values may be off by
+    much, as after many roundings to few bits."""
+    if found.shape != expected.shape:
+        raise ValueError(f"found {found.shape}, expected {expected.shape}")
+    error = relative_rms(found, expected)
+    return Check(
+        against=against,
+        largest_error=error if np.isfinite(error) else None,
+        allowed=allowed,
+        of="the root mean square",
+        elements=found.size,
+    )
+
+
+def relative_rms(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
+    size = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64))))
+    if not size:
+        raise ValueError("all expected values are 0: such a check cannot tell right from wrong")
+    with np.errstate(invalid="ignore"):
+        return float(np.sqrt(np.mean(np.square(found.astype(np.float64) - expected)))) / size
+
+
+def all_of(first: Check, *others: Check) -> Check:
+    """What a case has to pass where one check is not enough: the first that fails, else the first."""
+    return next((check for check in (first, *others) if not check.passed), first)

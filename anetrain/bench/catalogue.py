@@ -9,6 +9,9 @@ from anetrain.bench.base import Bench
 BENCHES = {
     "peak": "anetrain.bench.peak:Peak",
     "latency": "anetrain.bench.latency:Latency",
+    "sram": "anetrain.bench.sram:Sram",
+    "int8": "anetrain.bench.int8:Int8",
+    "quant": "anetrain.bench.quant:Quant",
     "fused": "anetrain.bench.fused:Fused",
     "lmhead": "anetrain.bench.lmhead:LMHead",
     "attention": "anetrain.bench.attention:Attention",

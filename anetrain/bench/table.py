@@ -20,16 +20,28 @@ TITLES = {
     "gflop": "GFLOP",
     "weight_mib": "weights MiB",
     "activation_mib": "activations MiB",
+    "act_mib": "activations MiB, one side",
+    "total_mib": "total MiB",
+    "gflops_per_mib": "GFLOPS/MiB of weights",
 }
 COUNTED: Mapping[str, Callable[[Measurement], float | None]] = {
     "gflop": lambda one: None if one.flops is None else one.flops / 1e9,
     "weight_mib": lambda one: None if one.weight_bytes is None else one.weight_bytes / MEBI,
     "activation_mib": lambda one: None if one.activation_bytes is None else one.activation_bytes / MEBI,
+    "total_mib": lambda one: None if one.bytes_moved is None else one.bytes_moved / MEBI,
+    "gflops_per_mib": lambda one: gflops_per_mib(one),
 }
 RATES = {"tflops", "gflops", "tops", "gops"}
 TIMES = {"ms", "us", "seconds", "ratio", "speedup"}
 UNSTABLE = "*"
 NOTHING = "-"
+
+
+def gflops_per_mib(one: Measurement) -> float | None:
+    """Operations a second for each MiB of weights."""
+    if "tflops" not in one.figures or not one.weight_bytes:
+        return None
+    return 1e3 * one.figures["tflops"] / (one.weight_bytes / MEBI)
 
 
 @dataclass(frozen=True)

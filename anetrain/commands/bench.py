@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--filter", metavar="PATTERN", help="only cases with this in their name; * and ? stand for others")
     add("--samples", type=int, metavar="N", help=f"at least so many times per case ({Meter.least_samples})")
     add("--seconds", type=float, metavar="S", help=f"times for at least so long ({Meter.least_s})")
+    add("--allow-unproven", action="store_true", help="emulator: also ops that nobody ran directly on an engine")
     add_options(parser)
     return parser
 
@@ -107,13 +108,15 @@ def _settings(options: argparse.Namespace) -> Settings:
         if not 0 <= options.seconds < math.inf:
             raise ValueError(f"--seconds is {options.seconds}; expected 0 or more")
         meter |= {"least_s": options.seconds, "most_s": max(options.seconds, Meter.most_s)}
-    return Settings(device={"kind": options.device}, scale=options.scale, seed=options.seed, meter=meter)
+    device = {"kind": options.device, "allow_unproven": options.allow_unproven}
+    return Settings(device=device, scale=options.scale, seed=options.seed, meter=meter)
 
 
 def _command(options: argparse.Namespace) -> str:
     asked = [(f"--{name}", str(getattr(options, name))) for name in ("filter", "samples", "seconds")]
     given = [word for name, value in asked if value != "None" for word in (name, value)]
-    return command_line("anetrain bench", options, *options.benches, *given)
+    unproven = ["--allow-unproven"] if options.allow_unproven else []
+    return command_line("anetrain bench", options, *options.benches, *given, *unproven)
 
 
 def _described(bench: Bench, options: argparse.Namespace) -> str:
