@@ -1,4 +1,4 @@
-"""`anetrain train` and the ladder: what a device takes is remembered; a run keeps its programs, or says that it cannot."""
+"""`anetrain train` and the ladder: what a device takes is remembered; a run keeps its programs, or says it cannot."""
 
 from __future__ import annotations
 
