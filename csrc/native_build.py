@@ -71,6 +71,12 @@ def copy_if_changed(source: Path, target: Path, pattern: str) -> None:
         write_if_changed(target / file.name, file.read_text())
 
 
+def embed_tables(target: Path) -> None:
+    """What C++ includes and is written somewhere else."""
+    embed_profiles(target)
+    embed_framework_methods(target)
+
+
 def embed_profiles(target: Path) -> None:
     """Chip profiles are data files; the library carries them so that a C program needs no path."""
     lines = ["// Generated from csrc/device/emulator/profiles.\n"]
@@ -119,8 +125,7 @@ class Compiler:
         for name in (self.cc, self.cxx):
             if shutil.which(name) is None:
                 raise SystemExit(f"no compiler {name!r}: anetrain is built from C and C++ (docs/troubleshooting.md)")
-        embed_profiles(self.generated)
-        embed_framework_methods(self.generated)
+        embed_tables(self.generated)
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
             return list(pool.map(self.compile, sources))
 

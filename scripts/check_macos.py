@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "csrc"))
-from native_build import AVX2, AVX512, COMMON, LANGUAGE, WARNINGS, embed_profiles  # noqa: E402
+from native_build import AVX2, AVX512, COMMON, LANGUAGE, WARNINGS, embed_tables  # noqa: E402
 
 STUBS = ROOT / "scripts" / "macos_stubs"
 LIBCXX = Path("/usr/lib/llvm-19")
@@ -129,7 +129,7 @@ def link(objects: list[Path], arch: str, work: Path) -> str:
 
 def check(csrc: Path, arch: str, work: Path) -> str:
     """Empty when all is well, else what was refused."""
-    embed_profiles(work / "generated")
+    embed_tables(work / "generated")
     chosen = sources(csrc, arch)
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
         results = list(pool.map(lambda s: compile_for_mac(s[0], s[1], csrc, arch, work), chosen))
