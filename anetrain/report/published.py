@@ -160,7 +160,7 @@ class Published(Part):
 
         for row in self.rows:
             sweep = self.benchmarks[row.benchmark].sweep
-            if sweep and not isinstance(row.configuration.get(sweep), int):
+            if sweep and row.interval("ms") and not isinstance(row.configuration.get(sweep), int):
                 raise ValueError(f"row {row.id}: {sweep} is what changes in {row.benchmark}; expected a number of it")
         return self
 
