@@ -231,6 +231,26 @@ def test_all_problems_of_all_files(folder: Path, capsys: Captured) -> None:
     assert "more, above)" in told.err
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (ane_results(), "results of the ANE of Apple M4 Pro; 3 measurements, 1 verdicts: good"),
+        (
+            ane_results(complete=False, verdicts=()),
+            "results of the ANE of Apple M4 Pro; 3 measurements, interrupted: good",
+        ),
+        (
+            emulated_results(),
+            "results of the emulated ANE (emulator:m4): times are of this machine's CPU, not of an ANE; ",
+        ),
+    ],
+)
+def test_results_say_what_they_are_of(folder: Path, capsys: Captured, made: Results, said: str) -> None:
+    write(folder, "a.json", made)
+    assert anetrain(["report", "validate", "a.json"]) == 0
+    assert capsys.readouterr().out.startswith(f"a.json: {said}")
+
+
 def test_a_submission_is_measurements_not_only_numbers(folder: Path) -> None:
     """Samples, findings and verdicts are as they were."""
     path = folder / "submission.json"

@@ -109,5 +109,6 @@ def _community(options: argparse.Namespace) -> None:
     text, what, unsaid = exchange.exchanged(options.file)
     with files.replacing(options.out, overwrite=options.force) as file:
         file.write(text.encode())
-    print("\n".join(f"not said: {line}" for line in unsaid))
+    for line in unsaid:
+        print(f"not said: {line}")
     print(f"written: {options.out}: {what}")

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from anetrain.report import flags, published
 from anetrain.report.figures import About, Exact, Fail, Figure, NotDisclosed, NotMeasured, Number, Range
-from anetrain.report.published import Benchmark, Known, Published, Row, Setting, Source
+from anetrain.report.published import Benchmark, Published, Row, Setting, Source
 from anetrain.results import ResultsError
 from anetrain.results.store import problems_of
 
@@ -114,8 +114,7 @@ def from_community(content: bytes, name: str) -> tuple[Published, list[str]]:
         for number, entry in enumerate(theirs.training_results)
         for doubt in _doubts(entry)
     ]
-    known = [Known(rule=flag.rule, rows=flag.rows, finding=flag.finding) for flag in flags.flags(found)]
-    return found.model_copy(update={"known": tuple(known)}), unsaid
+    return found.model_copy(update={"known": flags.as_known(found)}), unsaid
 
 
 def document(

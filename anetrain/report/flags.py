@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from anetrain.report import row_rules, table_rules
 from anetrain.report.published import Known, Published, Row
+from anetrain.report.table_rules import Finding
 
 
 class Flag(NamedTuple):
@@ -17,8 +18,6 @@ class Flag(NamedTuple):
     rows: tuple[str, ...]
     finding: str
 
-
-Finding = tuple[tuple[str, ...], str]
 
 ROW_RULES: dict[str, Callable[[Row, Published], Iterator[str]]] = {
     "rate of a step": row_rules.rate_of_step,
@@ -63,9 +62,14 @@ def flags(published: Published) -> list[Flag]:
     return found
 
 
+def as_known(published: Published) -> tuple[Known, ...]:
+    """What `known` of a file says when every flag of it is known."""
+    return tuple(Known(rule=flag.rule, rows=flag.rows, finding=flag.finding) for flag in flags(published))
+
+
 def unexpected(published: Published) -> list[str]:
     """Where the flags are not those that the file says are known: a sentence for each difference."""
-    found = [Known(rule=flag.rule, rows=flag.rows, finding=flag.finding) for flag in flags(published)]
+    found = as_known(published)
     new = [f"{', '.join(known.rows)}: {known.rule}: {known.finding}" for known in found if known not in published.known]
     gone = [
         f"{', '.join(known.rows)}: {known.rule}: known as {known.finding!r}, and not so now"

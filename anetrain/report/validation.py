@@ -28,9 +28,10 @@ class Checked(NamedTuple):
 
 def _results(content: bytes) -> Checked:
     results = Results.model_validate_json(content)
-    state = "" if results.complete else ", interrupted"
-    count = f"{len(results.measurements)} measurements, {len(results.verdicts)} verdicts"
-    return Checked(f"results of the {results.device.label}; {count}{state}", [])
+    parts = {"measurements": results.measurements, "verdicts": results.verdicts, "questions of health": results.health}
+    counts = [f"{len(part)} {name}" for name, part in parts.items() if part]
+    state = [] if results.complete else ["interrupted"]
+    return Checked(f"results of the {results.device.label}; {', '.join(counts + state) or 'empty'}", [])
 
 
 def _published(content: bytes) -> Checked:
