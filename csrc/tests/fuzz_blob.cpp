@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   BlobReader reader(files, options);
   try {
     const ConstantPtr constant = reader.read({"w", offset}, type, {1, 1});
-    if (constant->bytes.size() != static_cast<size_t>(constant->count()) * dtype_bytes(type.dtype)) std::abort();
+    if (constant->bytes().size() != static_cast<size_t>(constant->count()) * dtype_bytes(type.dtype)) std::abort();
     for (int64_t i = 0; i < constant->count(); i++) (void)constant->number(i);
   } catch (const DeviceError &) {
   }

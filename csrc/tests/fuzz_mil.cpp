@@ -153,7 +153,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       if (is_tiny(*graph)) {
         const ExecutorOptions executor_options{&profile};
         execute(*make_reference_executor(graph, executor_options), *graph);
-        execute(*make_fast_executor(graph, executor_options), *graph);
+        execute(*make_fast_executor(make_fast_plan(graph, executor_options), graph->blobs), *graph);
         execute(*make_audit_executor(graph, executor_options), *graph);
       }
     } catch (const DeviceError &) {

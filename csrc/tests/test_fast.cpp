@@ -158,7 +158,7 @@ TEST(surfaces_are_converted_when_they_change) {
                                                "y");
   const Profile profile = Profile::load("exact");
   auto graph = std::make_shared<Graph>(compile_text(text.data(), text.size(), {}));
-  const auto executor = make_fast_executor(graph, {&profile});
+  const auto executor = make_fast_executor(make_fast_plan(graph, {&profile}), {});
   std::vector<uint16_t> x(1024, anecpu_half_from_float(1)), w(1024, anecpu_half_from_float(2)), y(1024);
   SurfaceImage x_image, w_image;
   const auto run = [&](uint64_t x_seed, uint64_t w_seed) {

@@ -24,7 +24,9 @@ Graph compile(const std::string &text, const std::map<std::string, std::string> 
   for (const auto &[path, bytes] : files) {
     views[path] = {reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()};
   }
-  return compile_text(text.data(), text.size(), views, options);
+  Graph graph = compile_text(text.data(), text.size(), views, options);
+  for (const ConstantPtr &constant : graph.blobs) constant->bytes();  // the files may go
+  return graph;
 }
 
 // Refused as an invalid program, with all of `words` in the detail.

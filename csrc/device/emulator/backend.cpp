@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "../../cpu/threads.h"
 #include "../error.h"
 #include "../json.h"
 #include "engine.h"
@@ -89,16 +90,32 @@ std::vector<ane_port> public_ports(const std::vector<Port> &ports) {
   return list;
 }
 
-}  // namespace
+FrontendOptions frontend_options(const ane_backend_device &device, const BlobView *payloads) {
+  return {.strict_blobs = device.profile.on(kBlobMetadataRule.name), .fp32 = device.fp32, .payloads = payloads};
+}
 
-std::unique_ptr<Executor> ane::make_executor(const ane_backend_device &device, std::shared_ptr<const Graph> graph) {
+std::shared_ptr<const Prepared> prepare(const ane_backend_device &device, std::string_view text, int threads,
+                                        const BlobFiles &files, const FrontendOptions &frontend) {
+  auto prepared = std::make_shared<Prepared>();
+  prepared->text = text;
+  prepared->threads = threads;
+  prepared->graph = std::make_shared<const Graph>(compile_text(text.data(), text.size(), files, frontend));
+  check_rules(*prepared->graph, device.profile, device.allow_unproven, &prepared->warnings);
+  if (device.executor == ANE_EXECUTOR_FAST) prepared->plan = make_fast_plan(prepared->graph, {&device.profile});
+  return prepared;
+}
+
+std::unique_ptr<Executor> make_executor(const ane_backend_device &device, const Prepared &prepared,
+                                        const std::vector<ConstantPtr> &blobs) {
   const ExecutorOptions options{&device.profile};
   switch (device.executor) {
-    case ANE_EXECUTOR_REFERENCE: return make_reference_executor(std::move(graph), options);
-    case ANE_EXECUTOR_AUDIT: return make_audit_executor(std::move(graph), options);
-    default: return make_fast_executor(std::move(graph), options);
+    case ANE_EXECUTOR_REFERENCE: return make_reference_executor(prepared.graph, options);
+    case ANE_EXECUTOR_AUDIT: return make_audit_executor(prepared.graph, options);
+    default: return make_fast_executor(prepared.plan, blobs);
   }
 }
+
+}  // namespace
 
 bool ane::was_compiled(ane_backend_device &device, const Identity &identity) {
   std::lock_guard lock(device.load_mutex);
@@ -136,23 +153,32 @@ std::unique_ptr<ane_backend_program> ane::compile(ane_backend_device &device, co
   auto program = std::make_unique<ane_backend_program>();
   program->device = &device;
   program->text = mil;
-  FrontendOptions frontend;
-  frontend.fp32 = device.fp32;
-  frontend.strict_blobs = device.profile.on(kBlobMetadataRule.name);
-  frontend.payloads = payloads;
-  auto graph = std::make_shared<const Graph>(compile_text(mil.data(), mil.size(), files, frontend));
-  std::vector<std::string> warnings;
-  check_rules(*graph, device.profile, device.allow_unproven, &warnings);
-  for (const std::string &path : graph->unread_blob_paths)
+  const FrontendOptions frontend = frontend_options(device, payloads);
+  const int threads = anecpu_threads();
+  std::shared_ptr<const Prepared> prepared = device.prepared.find(mil, threads);
+  const bool was_prepared = prepared != nullptr;
+  std::vector<std::string> unread_paths;
+  if (was_prepared) {
+    program->executor = make_executor(device, *prepared, read_blobs(*prepared->graph, files, frontend, &unread_paths));
+  } else {
+    prepared = prepare(device, mil, threads, files, frontend);
+    program->executor = make_executor(device, *prepared, prepared->graph->blobs);
+    unread_paths = prepared->graph->unread_blob_paths;
+    // Of a text that was read without its files not everything is known: how many there are, for instance.
+    const bool keeps = prepared->plan && !payloads && prepared->holds_for_all_blobs();
+    for (const ConstantPtr &constant : prepared->graph->blobs) constant->forget();  // the files may go now
+    if (keeps) device.prepared.keep(prepared);
+  }
+  std::vector<std::string> warnings = prepared->warnings;
+  for (const std::string &path : unread_paths)
     warnings.push_back("blob '" + path + "' was given, but the text never refers to it");
-  program->graph = graph;
+  const std::shared_ptr<const Graph> &graph = program->graph = prepared->graph;
   program->inputs = device_ports(*graph, graph->inputs);
   program->outputs = device_ports(*graph, graph->outputs);
   program->input_ports = public_ports(program->inputs);
   program->output_ports = public_ports(program->outputs);
   program->weight_bytes = baked_weight_bytes(*graph);
-  program->executor = make_executor(device, graph);
-  program->report = report_json(*graph, warnings, kExecutorNames[device.executor], *program->executor);
+  program->report = report_json(*graph, warnings, kExecutorNames[device.executor], *program->executor, was_prepared);
   return program;
 }
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "../../cpu/fp16.h"
 #include "../names.h"
 #include "errors.h"
 #include "lexer.h"
+#include "payload.h"
 #include "rules.h"
 
 namespace ane {
@@ -95,63 +95,6 @@ std::vector<uint64_t> walk_records(const BlobView &file, const Place &place) {
   return offsets;
 }
 
-// Packed elements of 1, 2, 3, 4 or 6 bits, low bits first -> one byte each, sign extended for int4.
-void unpack(const uint8_t *packed, unsigned bits, bool is_signed, size_t count, uint8_t *target) {
-  const unsigned mask = (1u << bits) - 1, sign = is_signed ? 1u << (bits - 1) : 0u;
-  unsigned buffer = 0, available = 0;
-  for (size_t i = 0; i < count; i++) {
-    if (available < bits) {
-      buffer |= static_cast<unsigned>(*packed++) << available;
-      available += 8;
-    }
-    target[i] = static_cast<uint8_t>(((buffer & mask) ^ sign) - sign);
-    buffer >>= bits;
-    available -= bits;
-  }
-}
-
-template <class Bits>
-bool has_non_finite(const uint8_t *payload, size_t count, Bits exponent_mask) {
-  unsigned found = 0;
-  for (size_t i = 0; i < count; i++) {
-    Bits bits;
-    std::memcpy(&bits, payload + i * sizeof bits, sizeof bits);
-    found |= (bits & exponent_mask) == exponent_mask;
-  }
-  return found != 0;
-}
-
-bool has_non_finite(DType dtype, const uint8_t *payload, size_t count) {
-  if (dtype == DType::Fp16) return has_non_finite<uint16_t>(payload, count, 0x7C00);
-  if (dtype == DType::BFloat16) return has_non_finite<uint16_t>(payload, count, 0x7F80);
-  if (dtype == DType::Fp32) return has_non_finite<uint32_t>(payload, count, 0x7F800000);
-  return false;
-}
-
-// `stored` is the element type in the file; it differs from type.dtype only where fp16 is widened to fp32.
-ConstantPtr copy_payload(const uint8_t *payload, size_t payload_bytes, DType stored, const Type &type) {
-  auto constant = std::make_shared<Constant>();
-  constant->type = type;
-  const auto count = static_cast<size_t>(element_count(type.shape));
-  if (stored != type.dtype) {
-    constant->bytes.resize(count * sizeof(float));
-    std::vector<uint16_t> aligned;  // a payload need not be aligned for halves when records are not
-    if (reinterpret_cast<uintptr_t>(payload) % alignof(uint16_t) != 0) {
-      aligned.resize(count);
-      std::memcpy(aligned.data(), payload, payload_bytes);
-    }
-    anecpu_floats_from_halves(aligned.empty() ? reinterpret_cast<const uint16_t *>(payload) : aligned.data(),
-                              reinterpret_cast<float *>(constant->bytes.data()), count);
-  } else if (dtype_bits(stored) < 8) {
-    constant->bytes.resize(count);
-    unpack(payload, static_cast<unsigned>(dtype_bits(stored)), stored == DType::Int4, count, constant->bytes.data());
-  } else {
-    constant->bytes.resize(payload_bytes);
-    std::memcpy(constant->bytes.data(), payload, payload_bytes);
-  }
-  return constant;
-}
-
 const BlobCode *find_code(uint32_t code) {
   const auto *found =
       std::find_if(std::begin(kCodes), std::end(kCodes), [&](const BlobCode &c) { return c.code == code; });
@@ -168,8 +111,6 @@ DType stored_dtype(const Record &record, DType declared, const FrontendOptions &
   if (!options.strict_blobs && record.code == kFp16Code && declared == DType::Int8) return DType::Int8;
   place.invalid(format("holds %s (code %u), but the text declares %s", code->name, code->code, dtype_name(declared)));
 }
-
-uint64_t payload_bytes(DType stored, uint64_t count) { return (count * dtype_bits(stored) + 7) / 8; }
 
 // What a record says of its data, against the type that is read.
 void check_record(const Record &record, uint64_t offset, const Type &stored, const Place &place) {
@@ -222,11 +163,16 @@ std::vector<std::string> BlobReader::unread_paths() const {
 
 ConstantPtr BlobReader::read(const BlobReference &reference, const Type &type, SourcePos pos) {
   ConstantPtr &constant = read_[{reference.path, reference.offset, type.dtype, type.shape}];
-  if (!constant) constant = options_.payloads ? next_payload(type) : load(reference, type, pos);
+  if (!constant) {
+    const Payload payload = options_.payloads ? next_payload(type) : find(reference, type, pos);
+    constant = std::make_shared<const Constant>(type, payload, static_cast<int>(constants_.size()));
+    constants_.push_back(constant);
+    uses_.push_back({reference, pos});
+  }
   return constant;
 }
 
-ConstantPtr BlobReader::next_payload(const Type &type) {
+Payload BlobReader::next_payload(const Type &type) {
   const uint64_t bytes = payload_bytes(type.dtype, static_cast<uint64_t>(element_count(type.shape)));
   if (bytes > options_.payloads->bytes - payloads_read_)
     throw engine_error(
@@ -234,10 +180,10 @@ ConstantPtr BlobReader::next_payload(const Type &type) {
         format("the weights buffer has %zu bytes, too few for the program's constants", options_.payloads->bytes));
   const uint8_t *payload = options_.payloads->data + payloads_read_;
   payloads_read_ += bytes;
-  return copy_payload(payload, bytes, type.dtype, type);
+  return {payload, bytes, type.dtype};
 }
 
-ConstantPtr BlobReader::load(const BlobReference &reference, const Type &type, SourcePos pos) {
+Payload BlobReader::find(const BlobReference &reference, const Type &type, SourcePos pos) {
   const Place place(reference, pos);
   const auto found = files_.find(reference.path);
   if (found == files_.end()) {
@@ -269,11 +215,11 @@ ConstantPtr BlobReader::load(const BlobReference &reference, const Type &type, S
     place.invalid(format("%llu bytes at %llu reach past the end of the file (%zu bytes)", ull(expected_bytes),
                          ull(record.payload_offset), file.bytes));
   }
-  const uint8_t *payload = file.data + record.payload_offset;
-  if (options_.strict_blobs && has_non_finite(stored, payload, count)) {
+  const Payload payload{file.data + record.payload_offset, expected_bytes, stored};
+  if (options_.strict_blobs && has_non_finite(payload)) {
     place.untrue("the data has a NaN or an infinity", "finite weights");
   }
-  return copy_payload(payload, expected_bytes, stored, type);
+  return payload;
 }
 
 }  // namespace ane

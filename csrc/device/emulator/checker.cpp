@@ -56,6 +56,8 @@ class FunctionChecker {
     for (const OutputName &output : function_.outputs) add_output(output);
     if (graph_.outputs.empty())
       invalid_program(function_.pos, quoted(function_.name) + ": a function returns at least one value");
+    graph_.blobs = blobs_.constants();
+    graph_.blob_uses = blobs_.uses();
     graph_.blob_file_count = blobs_.file_count();
     graph_.unread_blob_paths = blobs_.unread_paths();
     remove_dead_nodes();
@@ -294,6 +296,15 @@ BlobFiles blob_files(const ane_blob *blobs, size_t count) {
   for (size_t i = 0; i < count; i++)
     files[blobs[i].path] = {static_cast<const uint8_t *>(blobs[i].data), blobs[i].bytes};
   return files;
+}
+
+std::vector<ConstantPtr> read_blobs(const Graph &graph, const BlobFiles &files, const FrontendOptions &options,
+                                    std::vector<std::string> *unread_paths) {
+  BlobReader reader(files, options);
+  for (size_t i = 0; i < graph.blobs.size(); i++)
+    reader.read(graph.blob_uses[i].reference, graph.blobs[i]->type, graph.blob_uses[i].pos);
+  *unread_paths = reader.unread_paths();
+  return reader.constants();
 }
 
 Graph compile_text(const char *text, size_t bytes, const BlobFiles &blobs, const FrontendOptions &options) {

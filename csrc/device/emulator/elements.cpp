@@ -63,7 +63,7 @@ void elements_from_floats(DType type, const float *from, uint8_t *to, int64_t co
 std::vector<float> floats_of(const Constant &constant) {
   std::vector<float> values(static_cast<size_t>(constant.count()));
   if (constant.type.dtype == DType::Fp16) {  // the large ones
-    floats_from_elements(DType::Fp16, constant.bytes.data(), values.data(), constant.count());
+    floats_from_elements(DType::Fp16, constant.bytes().data(), values.data(), constant.count());
   } else {
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(constant.number(static_cast<int64_t>(i)));
   }

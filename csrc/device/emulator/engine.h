@@ -14,6 +14,7 @@
 #include "executor.h"
 #include "frontend.h"
 #include "identity.h"
+#include "prepared.h"
 #include "profile.h"
 
 struct ane_backend_device {
@@ -26,6 +27,7 @@ struct ane_backend_device {
   std::mutex load_mutex;
   ane::LoadState load;               // guarded by load_mutex
   std::set<ane::Identity> compiled;  // guarded by load_mutex; kept where the profile has a cache of compiled models
+  ane::PreparedTexts prepared;
   std::atomic<bool> tile_poisoned{false};
   std::atomic<uint64_t> objects{0};
 };
@@ -84,7 +86,6 @@ void under_profile(const ane_backend_device &device, Body &&body) {
 }
 
 // backend.cpp. All of it throws DeviceError.
-std::unique_ptr<Executor> make_executor(const ane_backend_device &device, std::shared_ptr<const Graph> graph);
 // Text and weights -> a program that has passed the compile rules and is not loaded. `payloads`: see FrontendOptions.
 std::unique_ptr<ane_backend_program> compile(ane_backend_device &device, const std::string &mil, const BlobFiles &files,
                                              const BlobView *payloads = nullptr);

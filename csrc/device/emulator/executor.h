@@ -14,6 +14,10 @@
 
 namespace ane {
 
+namespace fast {
+struct Plan;
+}
+
 // An fp32 image of a surface, made block by block, as far as programs read it.
 struct Image {
   static constexpr size_t kBlock = 16384;  // elements
@@ -58,8 +62,12 @@ class Executor {
 };
 
 std::unique_ptr<Executor> make_reference_executor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
-std::unique_ptr<Executor> make_fast_executor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
 std::unique_ptr<Executor> make_audit_executor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
+// In two parts, of which the first serves all programs of one text, unless the contents of blob files had a say in it
+// (`blobs` of the graph that were read). `blobs`: of the program, in place of Graph::blobs.
+std::shared_ptr<const fast::Plan> make_fast_plan(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
+std::unique_ptr<Executor> make_fast_executor(std::shared_ptr<const fast::Plan> plan,
+                                             const std::vector<ConstantPtr> &blobs);
 
 }  // namespace ane
 #endif

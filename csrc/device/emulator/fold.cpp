@@ -83,11 +83,11 @@ float narrowed(double value, DType dtype) {
 ConstantPtr packed(const Type &type, const std::vector<float> &values) {
   auto result = std::make_shared<Constant>();
   result->type = type;
-  result->bytes.resize(values.size() * dtype_bytes(type.dtype));
+  result->writable().resize(values.size() * dtype_bytes(type.dtype));
   if (type.dtype == DType::Fp16) {
-    anecpu_halves_from_floats(values.data(), reinterpret_cast<uint16_t *>(result->bytes.data()), values.size());
+    anecpu_halves_from_floats(values.data(), reinterpret_cast<uint16_t *>(result->writable().data()), values.size());
   } else {
-    std::copy_n(values.data(), values.size(), reinterpret_cast<float *>(result->bytes.data()));
+    std::copy_n(values.data(), values.size(), reinterpret_cast<float *>(result->writable().data()));
   }
   return result;
 }
@@ -192,15 +192,15 @@ ConstantPtr lut_to_dense(const NodeView &node) {
   if (result->count() > limits::kFoldedBytes / static_cast<int64_t>(element)) {
     invalid(node, "the result " + type_text(result->type) + " is too large");
   }
-  result->bytes.resize(static_cast<size_t>(result->count()) * element);
+  result->writable().resize(static_cast<size_t>(result->count()) * element);
 
   int64_t inner = 1;  // elements after the axis
   for (size_t d = axis + 1; d < rank; d++) inner *= indices.shape[d];
-  const uint8_t *index = constant(node, "indices").bytes.data(), *table = constant(node, "lut").bytes.data();
+  const uint8_t *index = constant(node, "indices").bytes().data(), *table = constant(node, "lut").bytes().data();
   const BlockMap map(indices.shape, lut.shape, row_major_strides(lut.shape));
   map.each([&](int64_t i, int64_t block) {
     const uint8_t *row = table + static_cast<size_t>(block + index[i] * vector) * element;
-    uint8_t *target = result->bytes.data() + static_cast<size_t>(i / inner * vector * inner + i % inner) * element;
+    uint8_t *target = result->writable().data() + static_cast<size_t>(i / inner * vector * inner + i % inner) * element;
     for (int64_t v = 0; v < vector; v++) {
       std::copy_n(row + static_cast<size_t>(v) * element, element, target + static_cast<size_t>(v * inner) * element);
     }
@@ -215,7 +215,7 @@ ConstantPtr sparse_to_dense(const NodeView &node) {
   require(data.shape.size() == 1, node, "nonzero_data", "one dimension");
   require(mask.dtype == DType::UInt1, node, "mask", "uint1");
   require(!mask.shape.empty(), node, "mask", "a tensor, not a scalar");
-  const PooledVector<uint8_t> &present = constant(node, "mask").bytes;
+  const std::vector<uint8_t> &present = constant(node, "mask").bytes();
   const auto ones = static_cast<int64_t>(std::count(present.begin(), present.end(), uint8_t{1}));
   if (ones != data.shape[0]) {
     invalid(node, format("mask has %lld ones, but nonzero_data has %lld values", static_cast<long long>(ones),
@@ -224,11 +224,11 @@ ConstantPtr sparse_to_dense(const NodeView &node) {
   auto result = std::make_shared<Constant>();
   result->type = {data.dtype, mask.shape};
   const size_t element = dtype_bytes(data.dtype);
-  result->bytes.assign(present.size() * element, 0);
-  const uint8_t *next = constant(node, "nonzero_data").bytes.data();
+  result->writable().assign(present.size() * element, 0);
+  const uint8_t *next = constant(node, "nonzero_data").bytes().data();
   for (size_t i = 0; i < present.size(); i++) {
     if (!present[i]) continue;
-    std::copy_n(next, element, result->bytes.data() + i * element);
+    std::copy_n(next, element, result->writable().data() + i * element);
     next += element;
   }
   return result;

@@ -31,8 +31,13 @@ struct FrontendOptions {
   // read.
   const BlobView *payloads = nullptr;
 };
-// A program of several functions is refused: a request cannot say which one it is for.
+// A program of several functions is refused: a request cannot say which one it is for. Constants of blob files are read
+// there when somebody asks for their bytes: see Constant.
 Graph compile_text(const char *text, size_t bytes, const BlobFiles &blobs, const FrontendOptions &options = {});
+// What a graph reads of blob files, of other files: constants for `graph.blobs`, and the paths that it does not refer
+// to. Throws DeviceError as compile_text would.
+std::vector<ConstantPtr> read_blobs(const Graph &graph, const BlobFiles &files, const FrontendOptions &options,
+                                    std::vector<std::string> *unread_paths);
 
 }  // namespace ane
 #endif

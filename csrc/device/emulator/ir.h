@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops.h"
+#include "syntax.h"
 #include "types.h"
 
 namespace ane {
@@ -38,6 +39,12 @@ struct Node {
   SourcePos pos;
 };
 
+// Where a constant lies in a blob file, and where the text says so.
+struct BlobUse {
+  BlobReference reference;
+  SourcePos pos;
+};
+
 struct Graph {
   std::string program_version;  // "1.0", "1.3"
   std::string opset;            // "ios16", "ios18"
@@ -46,7 +53,10 @@ struct Graph {
   std::vector<Node> nodes;   // in program order, which is a topological order; dead ones already removed
   std::vector<int> inputs;   // value ids as declared
   std::vector<int> outputs;  // value ids as declared
-  int blob_file_count = 0;   // distinct files
+  // Constants of blob files, each once, in the order of the text; also those that only others were made of.
+  std::vector<ConstantPtr> blobs;
+  std::vector<BlobUse> blob_uses;  // of each of them
+  int blob_file_count = 0;         // distinct files
   int blob_reference_count = 0;
   std::vector<std::string> unread_blob_paths;  // given with the text, which never refers to them
 };

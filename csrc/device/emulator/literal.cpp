@@ -20,7 +20,7 @@ namespace {
 template <class T>
 void append(Constant *constant, T value) {
   const auto *bytes = reinterpret_cast<const uint8_t *>(&value);
-  constant->bytes.insert(constant->bytes.end(), bytes, bytes + sizeof value);
+  constant->writable().insert(constant->writable().end(), bytes, bytes + sizeof value);
 }
 
 [[noreturn]] void wrong_element(const Token &token, DType dtype, const char *hint) {

@@ -175,15 +175,15 @@ void replace(ane_backend_program &program, ane_backend_program &replacement) {
   program.weight_bytes = replacement.weight_bytes;
 }
 
-// Loads the object as it was compiled.
-void load_unchanged(ane_backend_program &program) {
+// Loads the object as it was compiled: `executor` is what ran it before.
+void load_unchanged(ane_backend_program &program, std::unique_ptr<Executor> executor) {
   load(*program.device, program, 0);
-  program.executor = make_executor(*program.device, program.graph);
+  program.executor = std::move(executor);
 }
 
-void load_rewritten(ane_backend_program &program, const BlobFiles &files) {
+void load_rewritten(ane_backend_program &program, std::unique_ptr<Executor> executor, const BlobFiles &files) {
   ane_backend_device &device = *program.device;
-  if (device.profile.on("weights-frozen")) return load_unchanged(program);
+  if (device.profile.on("weights-frozen")) return load_unchanged(program, std::move(executor));
   const auto replacement = compile(device, program.text, files);
   load(device, *replacement, 0);
   replace(program, *replacement);
@@ -206,15 +206,16 @@ void load_new_identity(ane_backend_program &program, const BlobFiles &files) {
   replace(program, *replacement);
 }
 
-// Unloads the program; it is loaded again where `load_it` comes back.
+// Unloads the program; it is loaded again where `load_it`, which gets what ran it, comes back.
 template <class Load>
 ane_status load_again(ane_backend_program &program, bool *loaded, ane_error *error, const Load &load_it) {
   return emulated(
       error,
       [&] {
+        std::unique_ptr<Executor> executor = std::move(program.executor);
         unload(program);
         *loaded = false;
-        under_profile(*program.device, load_it);
+        under_profile(*program.device, [&] { load_it(std::move(executor)); });
         *loaded = true;
         return ANE_OK;
       },
@@ -223,18 +224,19 @@ ane_status load_again(ane_backend_program &program, bool *loaded, ane_error *err
 
 ane_status reload(ane_backend_program *program, ane_raw_reload_kind kind, const ane_blob *blobs, size_t blob_count,
                   bool *loaded, ane_error *error) {
-  return load_again(*program, loaded, error, [&] {
+  return load_again(*program, loaded, error, [&](std::unique_ptr<Executor> executor) {
     const BlobFiles files = blob_files(blobs, blob_count);
-    kind == ANE_RAW_REWRITE_FILES ? load_rewritten(*program, files) : load_new_identity(*program, files);
+    kind == ANE_RAW_REWRITE_FILES ? load_rewritten(*program, std::move(executor), files)
+                                  : load_new_identity(*program, files);
   });
 }
 
 ane_status set_stats_mask(ane_backend_program *program, uint32_t mask, bool *loaded, ane_error *error) {
-  return load_again(*program, loaded, error, [&] {
+  return load_again(*program, loaded, error, [&](std::unique_ptr<Executor> executor) {
     if (mask && program->device->profile.on("no-performance-stats"))
       fail_by(*find_rule("no-performance-stats"),
               {{}, "the program", format("its mask of statistics is 0x%x", mask), "0", "measure on the clock"});
-    load_unchanged(*program);
+    load_unchanged(*program, std::move(executor));
   });
 }
 

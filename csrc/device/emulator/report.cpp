@@ -80,7 +80,7 @@ struct Cost {
 };
 
 std::string report_json(const Graph &graph, const std::vector<std::string> &warnings, const char *executor_name,
-                        const Executor &executor) {
+                        const Executor &executor, bool was_prepared) {
   std::map<std::string, Cost> kinds;
   Cost total;
   for (const Node &node : graph.nodes) {
@@ -91,7 +91,7 @@ std::string report_json(const Graph &graph, const std::vector<std::string> &warn
   }
   int64_t constants = 0;
   for (const Value &value : graph.values)
-    if (value.constant) constants += static_cast<int64_t>(value.constant->bytes.size());
+    if (value.constant && value.type.dtype != DType::String) constants = plus(constants, bytes(value.type));
   JsonObject by_kind;
   for (const auto &[name, cost] : kinds)
     by_kind.add_json(name,
@@ -106,6 +106,7 @@ std::string report_json(const Graph &graph, const std::vector<std::string> &warn
       .add("blob_references", graph.blob_reference_count)
       .add_json("warnings", json_array(warnings))
       .add("executor", executor_name)
+      .add("was_prepared", was_prepared)
       .add("executor_resident_bytes", executor.resident_bytes())
       .text();
 }

@@ -15,7 +15,7 @@ int64_t node_flops(const NodeView &node);
 
 // JSON object: operations (each kind: count, flops, bytes), totals, constant bytes, warnings, the executor.
 std::string report_json(const Graph &graph, const std::vector<std::string> &warnings, const char *executor_name,
-                        const Executor &executor);
+                        const Executor &executor, bool was_prepared);
 
 }  // namespace ane
 #endif

@@ -7,6 +7,7 @@
 
 #include "../../cpu/fp16.h"
 #include "errors.h"
+#include "payload.h"
 
 namespace ane {
 namespace {
@@ -35,11 +36,11 @@ constexpr int64_t kCountLimit = int64_t{1} << 40;
 
 template <class T>
 T element(const Constant &constant, int64_t index) {
-  if (index < 0 || static_cast<size_t>(index + 1) * sizeof(T) > constant.bytes.size()) {
+  if (index < 0 || static_cast<size_t>(index + 1) * sizeof(T) > constant.bytes().size()) {
     throw std::out_of_range("constant of " + type_text(constant.type) + " has no element " + std::to_string(index));
   }
   T value;
-  std::memcpy(&value, constant.bytes.data() + static_cast<size_t>(index) * sizeof(T), sizeof(T));
+  std::memcpy(&value, constant.bytes().data() + static_cast<size_t>(index) * sizeof(T), sizeof(T));
   return value;
 }
 
@@ -115,6 +116,16 @@ int64_t Constant::integer(int64_t index) const {
     case DType::String: break;
   }
   throw std::logic_error(type_text(type) + " read as an integer");
+}
+
+const std::vector<uint8_t> &Constant::bytes() const {
+  if (payload_.data) {
+    bytes_ = unpacked(payload_, type);
+    payload_ = {};
+  }
+  if (blob >= 0 && bytes_.empty())
+    throw std::logic_error(type_text(type) + " of a blob is read after its program was made");
+  return bytes_;
 }
 
 double Constant::number(int64_t index) const {

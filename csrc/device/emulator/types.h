@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "pool.h"
-
 namespace ane {
 
 enum class DType : uint8_t {
@@ -56,19 +54,45 @@ struct SourcePos {
   int line = 0, column = 0;  // 1-based; 0: made by the emulator, not written in the text
 };
 
-// A value known before anything runs. Dense, row-major, native byte order; sub-byte types one byte an element.
-struct Constant {
-  Type type;
-  PooledVector<uint8_t> bytes;
-  std::string text;  // String only
+// Elements as a blob file holds them.
+struct Payload {
+  const uint8_t *data = nullptr;
+  size_t bytes = 0;
+  DType dtype = DType::Fp16;
+};
 
+// A value known before anything runs. Dense, row-major, native byte order; sub-byte types one byte an element.
+//
+// What lies in a blob file is copied from there only when somebody asks for its bytes, so that a file that nobody looks
+// into decides nothing: what was made of the text alone serves other files too. The file must live until then, or until
+// `forget`; after that, asking is a bug of the emulator and throws std::logic_error.
+class Constant {
+ public:
+  Constant() = default;
+  Constant(Type of, const Payload &payload, int number) : type(std::move(of)), blob(number), payload_(payload) {}
+
+  Type type;
+  std::string text;  // String only
+  int blob = -1;     // its number among Graph::blobs; -1: it is of the text, or folded
+
+  const std::vector<uint8_t> &bytes() const;
+  std::vector<uint8_t> &writable() { return bytes_; }
   template <class T>
   const T *as() const {
-    return reinterpret_cast<const T *>(bytes.data());
+    return reinterpret_cast<const T *>(bytes().data());
   }
   int64_t count() const { return element_count(type.shape); }
-  double number(int64_t index) const;    // any numeric or bool type, converted
+  size_t size_bytes() const { return static_cast<size_t>(count()) * dtype_bytes(type.dtype); }  // of bytes()
+  double number(int64_t index) const;                                                           // converted
   int64_t integer(int64_t index) const;  // integer and bool types
+
+  const Payload *unread() const { return payload_.data ? &payload_ : nullptr; }  // null: its bytes are here
+  void forget() const { payload_ = {}; }
+
+ private:
+  // Not for several threads: of one that compiles.
+  mutable std::vector<uint8_t> bytes_;
+  mutable Payload payload_;
 };
 using ConstantPtr = std::shared_ptr<const Constant>;
 

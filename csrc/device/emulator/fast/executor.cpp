@@ -9,6 +9,7 @@
 #include "../../../cpu/threads.h"
 #include "../elements.h"
 #include "arena.h"
+#include "constants.h"
 #include "plan.h"
 
 namespace ane::fast {
@@ -58,15 +59,9 @@ bool overlap(const BoundSurface &a, const BoundSurface &b) {
 // Surfaces of other types are widened to fp32 before the stages and narrowed after them.
 bool is_computed_in_place(DType type) { return type == DType::Fp16 || type == DType::Fp32; }
 
-std::vector<DType> types_of(const Graph &graph, const std::vector<int> &ports) {
-  std::vector<DType> types;
-  for (int id : ports) types.push_back(graph.values[static_cast<size_t>(id)].type.dtype);
-  return types;
-}
-
 class FastExecutor : public Executor {
  public:
-  FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options);
+  FastExecutor(std::shared_ptr<const Plan> plan, const std::vector<ConstantPtr> &blobs);
   void run(const std::vector<BoundSurface> &inputs, const std::vector<BoundSurface> &outputs) override;
   size_t resident_bytes() const override;
   std::string counters_json() const override;
@@ -77,23 +72,22 @@ class FastExecutor : public Executor {
   uint8_t *target(const Buffer &buffer, const std::vector<BoundSurface> &inputs, const BoundSurface &surface);
   void run_region(const Stage &stage);
 
-  const std::vector<DType> input_types_, output_types_;  // by port
-  Plan plan_;
+  const std::shared_ptr<const Plan> plan_;
+  ConstantFloats constants_;
   std::vector<uint8_t *> bases_;              // by buffer
   std::vector<Image> own_images_;             // by buffer: of surfaces that keep none
   std::vector<std::vector<uint8_t>> staged_;  // by output port: written here first; empty: straight to the surface
   uint64_t conversions_ = 0;                  // surfaces widened to fp32 images
 };
 
-FastExecutor::FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options)
-    : input_types_(types_of(*graph, graph->inputs)),
-      output_types_(types_of(*graph, graph->outputs)),
-      plan_(make_plan(std::move(graph), options)),
-      bases_(plan_.buffers.size()),
-      own_images_(plan_.buffers.size()) {
-  for (size_t i = 0; i < plan_.buffers.size(); ++i) {
-    Buffer &buffer = plan_.buffers[i];
-    if (buffer.storage == Storage::Constant) bases_[i] = reinterpret_cast<uint8_t *>(buffer.constant.data());
+FastExecutor::FastExecutor(std::shared_ptr<const Plan> plan, const std::vector<ConstantPtr> &blobs)
+    : plan_(std::move(plan)),
+      constants_(plan_->buffers, blobs),
+      bases_(plan_->buffers.size()),
+      own_images_(plan_->buffers.size()) {
+  for (size_t i = 0; i < plan_->buffers.size(); ++i) {
+    const Buffer &buffer = plan_->buffers[i];
+    if (buffer.storage == Storage::Constant) bases_[i] = constants_.of(i);
     if (buffer.storage == Storage::Output) {
       staged_.resize(std::max(staged_.size(), static_cast<size_t>(buffer.port) + 1));
     }
@@ -102,7 +96,7 @@ FastExecutor::FastExecutor(std::shared_ptr<const Graph> graph, const ExecutorOpt
 
 // Where an input is read: the surface, or its values in fp32.
 uint8_t *FastExecutor::source(const Buffer &buffer, const BoundSurface &surface, LargeFloats *own) const {
-  const DType type = input_types_[static_cast<size_t>(buffer.port)];
+  const DType type = plan_->input_types[static_cast<size_t>(buffer.port)];
   if (is_computed_in_place(type)) return surface.base;
   own->resize(static_cast<size_t>(buffer.count));
   floats_from_elements(type, surface.base, own->data(), buffer.count);
@@ -133,26 +127,26 @@ uint8_t *FastExecutor::target(const Buffer &buffer, const std::vector<BoundSurfa
                               const BoundSurface &surface) {
   std::vector<uint8_t> &staged = staged_[static_cast<size_t>(buffer.port)];
   const bool staging =
-      !is_computed_in_place(output_types_[static_cast<size_t>(buffer.port)]) ||
+      !is_computed_in_place(plan_->output_types[static_cast<size_t>(buffer.port)]) ||
       std::any_of(inputs.begin(), inputs.end(), [&](const BoundSurface &input) { return overlap(input, surface); });
   staged.resize(staging ? static_cast<size_t>(buffer.count) * (buffer.half ? 2 : 4) : 0);
   return staging ? staged.data() : surface.base;
 }
 
 void FastExecutor::run(const std::vector<BoundSurface> &inputs, const std::vector<BoundSurface> &outputs) {
-  const ArenaBlock arena(plan_.arena_bytes);
-  for (size_t i = 0; i < plan_.buffers.size(); ++i) {
-    const Buffer &buffer = plan_.buffers[i];
+  const ArenaBlock arena(plan_->arena_bytes);
+  for (size_t i = 0; i < plan_->buffers.size(); ++i) {
+    const Buffer &buffer = plan_->buffers[i];
     const size_t port = static_cast<size_t>(buffer.port);
     switch (buffer.storage) {
-      case Storage::Temporary: bases_[i] = arena.base() + plan_.offsets[i]; break;
+      case Storage::Temporary: bases_[i] = arena.base() + plan_->offsets[i]; break;
       case Storage::Constant: break;
       case Storage::Input: bases_[i] = source(buffer, inputs[port], &own_images_[i].values); break;
       case Storage::InputImage: bases_[i] = image(buffer, inputs[port], &own_images_[i]); break;
       case Storage::Output: bases_[i] = target(buffer, inputs, outputs[port]); break;
     }
   }
-  for (const Stage &stage : plan_.stages) {
+  for (const Stage &stage : plan_->stages) {
     if (stage.slices > 0) {
       run_region(stage);
     } else {
@@ -162,11 +156,11 @@ void FastExecutor::run(const std::vector<BoundSurface> &inputs, const std::vecto
   for (size_t port = 0; port < staged_.size(); ++port) {
     const std::vector<uint8_t> &staged = staged_[port];
     if (staged.empty()) continue;
-    if (is_computed_in_place(output_types_[port])) {
+    if (is_computed_in_place(plan_->output_types[port])) {
       std::memcpy(outputs[port].base, staged.data(), staged.size());
     } else {
-      elements_from_floats(output_types_[port], reinterpret_cast<const float *>(staged.data()), outputs[port].base,
-                           static_cast<int64_t>(staged.size() / sizeof(float)));
+      elements_from_floats(plan_->output_types[port], reinterpret_cast<const float *>(staged.data()),
+                           outputs[port].base, static_cast<int64_t>(staged.size() / sizeof(float)));
     }
   }
 }
@@ -185,8 +179,7 @@ void FastExecutor::run_region(const Stage &stage) {
 }
 
 size_t FastExecutor::resident_bytes() const {
-  size_t bytes = 0;
-  for (const Buffer &buffer : plan_.buffers) bytes += buffer.constant.size() * sizeof(float);
+  size_t bytes = constants_.bytes();
   for (const Image &image : own_images_) bytes += image.values.size() * sizeof(float);
   for (const auto &staged : staged_) bytes += staged.size();
   return bytes;
@@ -202,8 +195,13 @@ std::string FastExecutor::counters_json() const {
 
 namespace ane {
 
-std::unique_ptr<Executor> make_fast_executor(std::shared_ptr<const Graph> graph, const ExecutorOptions &options) {
-  return std::make_unique<fast::FastExecutor>(std::move(graph), options);
+std::shared_ptr<const fast::Plan> make_fast_plan(std::shared_ptr<const Graph> graph, const ExecutorOptions &options) {
+  return std::make_shared<const fast::Plan>(fast::make_plan(std::move(graph), options));
+}
+
+std::unique_ptr<Executor> make_fast_executor(std::shared_ptr<const fast::Plan> plan,
+                                             const std::vector<ConstantPtr> &blobs) {
+  return std::make_unique<fast::FastExecutor>(std::move(plan), blobs);
 }
 
 }  // namespace ane

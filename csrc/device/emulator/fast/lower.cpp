@@ -1,8 +1,5 @@
 #include "lower.h"
 
-#include <cstring>
-
-#include "../../../cpu/fp16.h"
 #include "../errors.h"
 #include "merge.h"
 
@@ -16,18 +13,6 @@ Shape without_ones(const Shape &sizes) {
     if (size != 1) result.push_back(size);
   }
   return result;
-}
-
-PooledVector<float> constant_floats(const Constant &constant) {
-  PooledVector<float> values(static_cast<size_t>(constant.count()));
-  switch (constant.type.dtype) {
-    case DType::Fp16: anecpu_floats_from_halves(constant.as<uint16_t>(), values.data(), values.size()); break;
-    case DType::Fp32: std::memcpy(values.data(), constant.bytes.data(), values.size() * sizeof(float)); break;
-    default:
-      for (size_t i = 0; i < values.size(); ++i)
-        values[i] = static_cast<float>(constant.number(static_cast<int64_t>(i)));
-  }
-  return values;
 }
 
 // Readers of a raw buffer that was rounded before they run read the rounded copy. Those that come earlier do not: what
@@ -97,12 +82,11 @@ void Lowering::lower(const NodeView &node) {
 
 View Lowering::read(int id) {
   if (!places_[id]) {
-    const Constant &constant = *value(id).constant;
     Buffer buffer;
     buffer.storage = Storage::Constant;
-    buffer.count = constant.count();
-    buffer.constant = constant_floats(constant);
-    set_place(id, dense_view(draft_.add_buffer(std::move(buffer)), constant.type.shape));
+    buffer.constant = value(id).constant;
+    buffer.count = buffer.constant->count();
+    set_place(id, dense_view(draft_.add_buffer(std::move(buffer)), value(id).type.shape));
   }
   return *places_[id];
 }
@@ -178,6 +162,7 @@ void Lowering::lower_generic(const NodeView &node) {
   for (const Argument &argument : node.node().arguments) {
     for (int id : argument.values) {
       if (value(id).type.dtype == DType::String) continue;
+      if (value(id).constant) value(id).constant->bytes();  // when it runs, the graph is read, too
       const View view = read_rounded(id);
       const bool usable = is_dense(view) && !draft_.buffers[static_cast<size_t>(view.buffer)].half;
       unit->input_values.push_back(id);

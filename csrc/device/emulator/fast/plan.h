@@ -1,4 +1,5 @@
-// A program ready to run: stages in order, and where every buffer stands.
+// A graph made ready to run: stages in order, and where every buffer stands. Nothing in it changes when it runs, and
+// programs of one text share it.
 #ifndef ANETRAIN_FAST_PLAN_H
 #define ANETRAIN_FAST_PLAN_H
 
@@ -20,6 +21,7 @@ struct Stage {
 };
 
 struct Plan {
+  std::vector<DType> input_types, output_types;  // by port
   std::vector<Buffer> buffers;
   std::vector<size_t> offsets;  // of temporaries, in the arena
   size_t arena_bytes = 0;

@@ -83,6 +83,12 @@ void note_image_reads(Draft *draft) {
   }
 }
 
+std::vector<DType> types_of(const Graph &graph, const std::vector<int> &ports) {
+  std::vector<DType> types;
+  for (int id : ports) types.push_back(graph.values[static_cast<size_t>(id)].type.dtype);
+  return types;
+}
+
 }  // namespace
 
 Plan make_plan(std::shared_ptr<const Graph> graph, const ExecutorOptions &options) {
@@ -92,6 +98,8 @@ Plan make_plan(std::shared_ptr<const Graph> graph, const ExecutorOptions &option
   note_image_reads(&draft);
 
   Plan plan;
+  plan.input_types = types_of(*graph, graph->inputs);
+  plan.output_types = types_of(*graph, graph->outputs);
   place_temporaries(draft, regions, &plan);
   const GenericContext context{graph, options};
   for (const Region &region : regions) {

@@ -12,14 +12,13 @@
 
 #include "../elementwise.h"
 #include "../ir.h"
-#include "../pool.h"
 #include "view.h"
 
 namespace ane::fast {
 
 enum class Storage : uint8_t {
   Temporary,   // in the arena
-  Constant,    // floats, made once
+  Constant,    // floats, made with each program
   Input,       // a surface, as it is
   InputImage,  // the fp32 image of an fp16 surface: what a GEMM reads
   Output,      // a surface
@@ -27,12 +26,12 @@ enum class Storage : uint8_t {
 
 struct Buffer {
   Storage storage = Storage::Temporary;
-  bool half = false;             // elements are fp16 bits
-  bool raw = false;              // unrounded sums of a GEMM: whoever reads them rounds
-  int64_t count = 0;             // elements
-  int port = -1;                 // Input, InputImage, Output
-  PooledVector<float> constant;  // Constant
-  std::vector<Footprint> read;   // InputImage: what units read of it
+  bool half = false;            // elements are fp16 bits
+  bool raw = false;             // unrounded sums of a GEMM: whoever reads them rounds
+  int64_t count = 0;            // elements
+  int port = -1;                // Input, InputImage, Output
+  ConstantPtr constant;         // Constant
+  std::vector<Footprint> read;  // InputImage: what units read of it
 };
 
 enum class UnitKind : uint8_t { Lanes, Gemm, Conv, Generic };
