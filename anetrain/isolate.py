@@ -154,7 +154,8 @@ class Worker:
         if process is not None:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it had ended, and nobody is left of its group
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has begun itself
             process.stdout.close()
             with contextlib.suppress(BrokenPipeError):  # it had died with work still in the pipe
                 process.stdin.close()

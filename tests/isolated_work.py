@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -26,6 +28,10 @@ def killed() -> None:
 
 def gone(code: int) -> None:
     os._exit(code)
+
+
+def with_a_child() -> int:
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
 
 
 def asleep() -> None:

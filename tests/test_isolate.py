@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +52,23 @@ def test_a_hang_is_an_outcome_and_its_process_is_gone(worker: Worker) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert run(worker, "doubled", number=1).status == "done"
+
+
+def test_what_a_process_has_begun_goes_with_it(worker: Worker) -> None:
+    grandchild = run(worker, "with_a_child").value
+    worker.renew()
+    deadline = time.monotonic() + 10
+    while _is_running(grandchild) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _is_running(grandchild)
+
+
+def _is_running(pid: int) -> bool:
+    """A zombie that nobody waits for is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize("runner", [Inline, Worker])

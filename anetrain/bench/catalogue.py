@@ -15,6 +15,7 @@ BENCHES = {
     "fused": "anetrain.bench.fused:Fused",
     "lmhead": "anetrain.bench.lmhead:LMHead",
     "attention": "anetrain.bench.attention:Attention",
+    "train": "anetrain.bench.train:Train",
 }
 """Name -> "module:class", in the order of `anetrain bench all`."""
 

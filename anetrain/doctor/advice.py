@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from anetrain.bench.train import MEMORY_BYTES
 from anetrain.results import Device, Machine
 
-QWEN_BYTES = 14e9  # qwen3-0.6b with its optimizer's state
-STORIES_BYTES = 4e9
 FIRST_CHIPS = ("h13", "h14")  # M1 and M2
 
 
@@ -54,7 +53,7 @@ def _of_the_chip(device: Device) -> Iterator[str]:
 
 
 def _of_the_memory(machine: Machine) -> Iterator[str]:
-    for name, needed in (("stories110m", STORIES_BYTES), ("qwen3-0.6b", QWEN_BYTES)):
+    for name, needed in MEMORY_BYTES.items():
         if machine.memory_bytes < needed:
             yield f"{machine.memory_bytes / 1e9:.0f} GB of memory are not enough for {name} ({needed / 1e9:.0f} GB)"
 
