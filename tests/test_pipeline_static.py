@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anetrain.autodiff import Derived
 from anetrain.blocks import Classifier
 from anetrain.device import Device, Program
 from anetrain.errors import BudgetError, CompileError, UnloadError
+from anetrain.lower import ladder
+from anetrain.lower.plan import Plan
 from anetrain.model import Model
 from anetrain.pipeline import Pipeline, PlanError, StaticPipeline, make_pipeline
 from tests.compile_trace import LLAMA_PROGRAMS, Trace, traced
@@ -310,3 +313,17 @@ def test_two_hundred_updates_keep_nothing() -> None:
     names = ("live_programs", "live_surfaces", "live_requests", "surface_bytes", "backend_objects")
     assert [getattr(last, name) for name in names] == [getattr(first, name) for name in names]
     assert last.compiles - first.compiles >= 200
+
+
+def test_each_part_is_lowered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tells the size of an update is also what is compiled."""
+    asked: list[object] = []
+
+    def lower(derived: Derived, *arguments: Any, **options: Any) -> Plan:
+        asked.append(derived)
+        return real(derived, *arguments, **options)
+
+    real = ladder.lower
+    monkeypatch.setattr(ladder, "lower", lower)
+    pipeline = static()
+    assert len(asked) == len({id(derived) for derived in asked}) == len(pipeline.choices)

@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from anetrain.autodiff import Derived
@@ -48,6 +49,22 @@ class Choice(Generic[Compiled]):
         return f"{self.dispatches} dispatches, per {form}, instead of {self.fused_dispatches}: {reasons}"
 
 
+def lowered(
+    derived: Derived,
+    device: Device,
+    layout: Layout,
+    rung: Granularity = "fused",
+    *,
+    outputs: Outputs = "one",
+    save_probabilities_up_to: int = 512,
+) -> Plan:
+    """A rung of the ladder, for this device."""
+    dialect = device.facts.get("dialect", "B")
+    return lower(
+        derived, layout, rung, outputs=outputs, dialect=dialect, save_probabilities_up_to=save_probabilities_up_to
+    )
+
+
 def choose(
     derived: Derived,
     device: Device,
@@ -61,6 +78,7 @@ def choose(
     memory: LadderMemory | None = None,
     again: Granularity | None = None,
     only: bool = False,
+    fused: Plan | None = None,
     name: str = "",
 ) -> Choice[Compiled]:
     """Lowers and compiles at the highest rung that the device takes.
@@ -71,22 +89,14 @@ def choose(
     memory     what it says is tried first. It never makes a run fail: every other rung is tried after it
     again      the rung that a run has had, not above `first`: tried first, and alone if `only`. Then the memory is
                neither asked nor told
+    fused      what `lowered` makes of the same, where it was asked before
     name       of the block, for the log
     """
-
-    def lowered(rung: Granularity) -> Plan:
-        dialect = device.facts.get("dialect", "B")
-        return lower(
-            derived,
-            layout,
-            rung,
-            outputs=outputs,
-            dialect=dialect,
-            save_probabilities_up_to=save_probabilities_up_to,
-        )
-
+    of_rung = partial(
+        lowered, derived, device, layout, outputs=outputs, save_probabilities_up_to=save_probabilities_up_to
+    )
     prefix = f"{name}: " if name else ""
-    fused = lowered("fused")
+    fused = of_rung() if fused is None else fused
     key = memory_key(device, _dispatched(fused, backward))
     if first != "fused" or again or not _dispatched(fused, backward):
         memory = None
@@ -94,7 +104,7 @@ def choose(
     rungs = (again,) if again and only else _order(again or (remembered.rung if remembered else first), first)
     descents: list[Descent] = []
     for rung in rungs:
-        plan = fused if rung == "fused" else lowered(rung)
+        plan = fused if rung == "fused" else of_rung(rung)
         is_last = rung == rungs[-1]
         try:
             if not is_last:  # of the last one the device has to say it

@@ -113,6 +113,14 @@ class Pipeline:
         graphs = part_graphs(model, device, self.layout, chosen(extras), precision)
         keys = [signature(part.graph) for part in graphs]
         firsts = {key: differentiate(graphs[keys.index(key)].graph) for key in dict.fromkeys(keys)}
+        self._options: dict[str, Any] = {
+            "layout": self.layout,
+            "first": granularity,
+            "memory": memory,
+            "only": only_rungs,
+            "save_probabilities_up_to": save_probabilities_up_to,
+        }
+        self._fused: dict[str, Plan] = {}  # by label, from checking sizes until programs are chosen
         for key, derived in firsts.items():
             self._check_size(derived, graphs[keys.index(key)].label, keys.count(key))
         self.weights = model.initial(seed) if weights is None else dict(weights)
@@ -122,13 +130,6 @@ class Pipeline:
         self.choices: dict[str, Choice[CompiledPlan]] = {}
         self.account = account or Account()
         self.lane = Lane(device.facts["kind"] == "ane" if overlap is None else overlap, self.account)
-        self._options: dict[str, Any] = {
-            "layout": self.layout,
-            "first": granularity,
-            "memory": memory,
-            "only": only_rungs,
-            "save_probabilities_up_to": save_probabilities_up_to,
-        }
         self._had = rungs or {}
         self.compiles = self.cache_loads = 0
         self._is_staged = False
@@ -309,7 +310,10 @@ class Pipeline:
             return self._compile(plan, weights, kind)
 
         again = self._had.get(label)
-        choice = choose(derived, self.device, compile, backward=self.trains, name=kind, again=again, **self._options)
+        fused = self._fused.pop(label, None)
+        choice = choose(
+            derived, self.device, compile, backward=self.trains, name=kind, again=again, fused=fused, **self._options
+        )
         self.choices[label] = choice
         return choice.compiled
 

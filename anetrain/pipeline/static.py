@@ -33,7 +33,8 @@ from typing import Any, ClassVar
 from anetrain.autodiff import Derived
 from anetrain.device import Device
 from anetrain.errors import ANEError, BudgetError
-from anetrain.lower import Layout, lower
+from anetrain.lower import Layout
+from anetrain.lower.ladder import lowered
 from anetrain.lower.plan import Plan
 from anetrain.mil.types import Array
 from anetrain.model import Model
@@ -190,7 +191,9 @@ class StaticPipeline(Pipeline):
 
     def _check_size(self, derived: Derived, label: str, layers: int) -> None:
         """By the largest programs there are; more of smaller ones are refused once they have to be taken."""
-        self._admit(lower(derived, self.layout), label, layers)
+        saved = self._options["save_probabilities_up_to"]
+        self._fused[label] = lowered(derived, self.device, self.layout, save_probabilities_up_to=saved)
+        self._admit(self._fused[label], label, layers)
 
     def _admit(self, plan: Plan, label: str, layers: int) -> None:
         programs = [plan.programs[index] for index in used_programs(plan, self.trains)]
