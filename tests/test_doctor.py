@@ -156,14 +156,14 @@ def test_a_framework_that_changed_is_described(monkeypatch: pytest.MonkeyPatch) 
     }
     monkeypatch.setattr(raw, "api", lambda opened: api)
     seen = checks.framework(device={"kind": "emulator"})
-    assert seen["missing_classes"] == ["_ANEModel"]
     assert seen["differences"] == [
-        "_ANERequest -validate: B@:, expected c@:",
-        "_ANERequest -gone: missing, expected v@:",
+        "-[_ANERequest validate] is B@:, expected c@:",
+        "-[_ANERequest gone] is missing, expected v@:",
+        "no class _ANEModel",
     ]
     status, sentence = question("framework").judge(seen)
-    assert (status, sentence.split(":")[0]) == ("warning", "1 classes missing, 2 methods other than expected")
-    whole = {**seen, "missing_classes": [], "differences": []}
+    assert (status, sentence.split(":")[0]) == ("warning", "3 things are other than expected")
+    whole = {**seen, "differences": []}
     assert question("framework").judge(whole)[0] == "ok"
 
 

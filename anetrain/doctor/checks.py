@@ -30,6 +30,7 @@ from anetrain.mil.types import Array
 from anetrain.model import Model
 from anetrain.pipeline.extras import Extras
 from anetrain.pipeline.places import part_plans
+from anetrain.probe.api import unexpected
 from anetrain.results import device_of, this_machine
 
 Opened = Mapping[str, Any]
@@ -60,29 +61,14 @@ def _translated() -> bool:
 
 
 def framework(*, device: Opened) -> dict[str, Any]:
-    """Classes that the back end uses, and those of their methods that are missing or have other types."""
+    """What is missing of it, or has other types."""
     api = raw.api(_open(device))
-    classes = api["classes"]
-    differences = [
-        f"{name} {selector}: {found or 'missing'}, expected {encoding}"
-        for name, known in classes.items()
-        if known["found"]
-        for selector, encoding in known["expected"].items()
-        if (found := _encoding(known, selector)) != encoding
-    ]
     return {
         "framework": api["framework"],
         "version": api["version"],
-        "missing_classes": [name for name, known in classes.items() if not known["found"]],
-        "differences": differences,
-        "classes": len(classes),
+        "classes": len(api["classes"]),
+        "differences": list(unexpected(api)),
     }
-
-
-def _encoding(known: Mapping[str, Any], selector: str) -> str | None:
-    methods = known["class_methods" if selector.startswith("+") else "instance_methods"]
-    found: str | None = methods.get(selector[1:])
-    return found
 
 
 def self_test(*, device: Opened) -> dict[str, Any]:

@@ -9,6 +9,16 @@ from anetrain.probe.base import Probe
 PROBES: dict[str, str] = {
     "dialects": "anetrain.probe.dialects:Dialects",
     "tile": "anetrain.probe.tile:Tile",
+    "api": "anetrain.probe.api:Api",
+    "weight-reload": "anetrain.probe.weights:WeightReload",
+    "weight-patch": "anetrain.probe.weights:WeightPatch",
+    "weights-buffer": "anetrain.probe.weights:WeightsBuffer",
+    "procedure-index": "anetrain.probe.requests:ProcedureIndex",
+    "qos": "anetrain.probe.requests:QualityOfService",
+    "performance-stats": "anetrain.probe.requests:PerformanceStats",
+    "real-time": "anetrain.probe.ways:RealTime",
+    "chaining": "anetrain.probe.ways:Chaining",
+    "shared-events": "anetrain.probe.ways:SharedEvents",
 }
 """Name -> "module:class", in the order of `anetrain probe all`."""
 

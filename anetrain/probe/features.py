@@ -34,6 +34,15 @@ MANY_CHANNELS = "65,536 channels"
 LARGE_RESULTS = "matmul results of 32,768 and more"
 SUBNORMAL_PRODUCTS = "subnormal products"
 TILE = "tile"
+WEIGHT_RELOAD = "new weights by writing over files"
+WEIGHT_PATCH = "new weights by a load without a compile"
+WEIGHTS_BUFFER = "weights buffer of a request"
+PROCEDURE_INDEX = "procedure indices up to 15 taken for 0"
+ANY_QOS = "every quality of service up to 63"
+PERFORMANCE_STATS = "performance statistics"
+CHAINING = "chains of requests"
+REAL_TIME = "the real-time path"
+SHARED_EVENTS = "shared events"
 
 FEATURES: tuple[str, ...] = tuple(
     value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str)
