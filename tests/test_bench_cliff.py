@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from anetrain.bench import cliff
-from anetrain.bench.resampling import interval, resampled_medians
+from anetrain.bench.resampling import interval, resampled_medians, samples_s
+from anetrain.results import Check, Measurement, Timing
 
 SIZES = (2, 4, 6, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128)
 FLOOR, SLOPE, END = 0.09, 0.0075, 32.0
@@ -169,3 +170,14 @@ def test_resampled_medians_spread_as_medians_do() -> None:
     low, high = interval(medians)
     assert low < np.median(samples) < high
     assert np.mean((medians >= low) & (medians <= high)) == pytest.approx(0.95, abs=0.02)
+
+
+def test_times_without_any_noise_are_no_division_by_it() -> None:
+    with np.errstate(all="raise"):
+        assert cliff.find({size: [1.0, 1.0] for size in SIZES}).answer == "no cliff"
+
+
+def test_samples_are_of_one_call() -> None:
+    timing = Timing.of((0.2, 0.4), warm_up=5, stable=True, calls_per_sample=10)
+    check = Check(against="numpy", largest_error=0.0, allowed=0.0, elements=1)
+    assert samples_s(Measurement.of("sram", "a case", timing, check)) == pytest.approx([0.02, 0.04])
