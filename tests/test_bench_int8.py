@@ -189,6 +189,14 @@ def test_activations_that_are_not_quantised_are_seen(monkeypatch: pytest.MonkeyP
     assert found.check.of == "the largest magnitude"
 
 
+def test_values_that_are_not_finite_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8.Bound, "read", lambda bound, name: np.full((1, 32, 1, 64), np.inf, np.float32))
+    found = measure()
+    assert found.status == "wrong"
+    assert found.reason.startswith("values that are not finite against numpy")
+    assert not found.observed
+
+
 def test_right_layers_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrongly_built(monkeypatch, lambda layers: list(layers)).status == "measured"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from anetrain import device, mil
 from anetrain.bench import Lab, catalogue, quant
 from anetrain.bench.base import Bound, Case
 from anetrain.bench.quant import APPROACHES, Quant
+from anetrain.commands import bench as command
 from anetrain.mil import blobs
-from anetrain.results import Finding, Measurement, Meter
+from anetrain.results import Finding, Measurement, Meter, read
 from tests.bench_runs import by_case, made_up, small_run
 from tests.support import emulator
 
@@ -185,6 +187,13 @@ def test_a_writer_that_swaps_halves_is_seen(monkeypatch: pytest.MonkeyPatch, app
     assert "against the weight before it was stored" in found.reason
 
 
+def test_values_that_are_not_finite_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quant.Bound, "read", lambda bound, name: np.full((1, 64, 1, 32), np.nan, np.float32))
+    found = measure("64x64 int8 per channel")
+    assert found.status == "wrong"
+    assert found.reason.startswith("values that are not finite against numpy's reading")
+
+
 def test_a_wrong_product_of_right_weights_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device whose values for columns of the identity are right, and for others not."""
     read = Bound.read
@@ -326,3 +335,17 @@ def test_an_emulator_gives_no_verdict_on_speed() -> None:
 def test_the_catalogue_has_it() -> None:
     assert isinstance(catalogue.bench("quant"), Quant)
     assert isinstance(Quant().cases("small")[0], Case)
+
+
+@pytest.mark.parametrize(("flags", "status"), [([], "refused"), (["--allow-unproven"], "measured")])
+def test_the_command_opens_devices_for_what_is_unproven(
+    flags: list[str], status: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "quant.json"
+    asked = ["quant", "--device", "emulator:m4", "--scale", "small", "--filter", "32x64 4-bit", "--seconds", "0"]
+    assert command.main([*asked, "--out", str(path), *flags]) == 0
+    found = read(path)
+    assert [one.status for one in found.measurements] == [status]
+    assert found.provenance.command.endswith("--seed 0")
+    assert ("--allow-unproven" in found.provenance.command) == bool(flags)
+    assert "32x64 4-bit palette" in capsys.readouterr().out

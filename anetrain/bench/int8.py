@@ -25,7 +25,6 @@ from anetrain.bench.base import (
     compare,
     compare_on_the_whole,
     relative_rms,
-    written,
 )
 from anetrain.bench.convolutions import CAUTION, HALF, ROUNDING
 from anetrain.bench.quantised import INT8_STEPS, int8_per_channel, row_sizes
@@ -119,6 +118,8 @@ class Int8(Bench):
             compare_on_the_whole(found, expected, allowed=allowed, against=_oracle(eight_bits)),
             _check_of_one_layer(lab, shape, layers[0], x, places, eight_bits),
         )
+        seen = eight_bits and check.passed  # what is wrong may not even be finite
+        observed = {"distance_to_unquantised": relative_rms(found, unquantised)} if seen else {}
         weight_bytes = shape.weight_bytes(eight_bits)
         return self.timed(
             case,
@@ -128,7 +129,7 @@ class Int8(Bench):
             bytes_moved=weight_bytes + shape.activation_bytes,
             weight_bytes=weight_bytes,
             activation_bytes=shape.activation_bytes,
-            observed={"distance_to_unquantised": relative_rms(found, unquantised)} if eight_bits else {},
+            observed=observed,
         )
 
     def findings(self, measured: Sequence[Measurement]) -> Sequence[Finding]:
@@ -172,8 +173,7 @@ def _weight(graph: Graph, layer: Layer, name: str, eight_bits: bool) -> Value:
 
 def _bound(lab: Lab, shape: Shape, layers: Sequence[Layer], x: Halves, eight_bits: bool, label: str) -> Bound:
     """Evaluated once."""
-    source = written(lab.device, graph_of(layers, shape.side, eight_bits), single_blob=True)
-    bound = Bound.of_source(lab.device, source, {"a_x": x}, label)
+    bound = Bound.of(lab.device, graph_of(layers, shape.side, eight_bits), {"a_x": x}, label, single_blob=True)
     bound.request.run()
     return bound
 

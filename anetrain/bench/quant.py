@@ -40,7 +40,7 @@ from anetrain.bench.quantised import int8_per_channel, palette, uint4_affine, un
 from anetrain.bench.resampling import Floats as Many
 from anetrain.bench.resampling import interval, resampled_medians, samples_s
 from anetrain.mil import Graph, Value
-from anetrain.results import Check, Finding, Measurement
+from anetrain.results import Check, Finding, Measurement, Scalar
 
 BLOCK = 32  # weights of a row with one scale
 EVALUATIONS = 100  # at least
@@ -176,6 +176,9 @@ class Quant(Bench):
         )
         stored = decoding.payload_bytes(files)
         activation_bytes = HALF * (inputs + outputs) * spatial
+        observed: dict[str, Scalar] = {"bytes_saved": HALF * outputs * inputs - stored}
+        if check.passed:  # what is wrong may not even be finite
+            observed["quantisation_error"] = relative_rms(meant, weight)
         meter = replace(lab.meter, least_samples=max(EVALUATIONS, lab.meter.least_samples))
         return self.timed(
             case,
@@ -185,10 +188,7 @@ class Quant(Bench):
             bytes_moved=stored + activation_bytes,
             weight_bytes=stored,
             activation_bytes=activation_bytes,
-            observed={
-                "bytes_saved": HALF * outputs * inputs - stored,
-                "quantisation_error": relative_rms(meant, weight),
-            },
+            observed=observed,
         )
 
     def findings(self, measured: Sequence[Measurement]) -> Sequence[Finding]:
