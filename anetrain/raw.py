@@ -17,7 +17,7 @@ from typing import Any
 
 from anetrain import _arguments as arguments
 from anetrain import _device
-from anetrain.device import Device, Program, Request, Surface
+from anetrain.device import Device, Program, Request, Surface, _native_surface
 from anetrain.errors import ArgumentError
 
 __all__ = ["PATHS", "RELOADS", "Result", "api", "chain", "evaluate", "reload", "request", "set_stats_mask"]
@@ -77,7 +77,7 @@ def request(
             [_native_surface(f"input {i}", surface) for i, surface in enumerate(inputs)],
             [_native_surface(f"output {i}", surface) for i, surface in enumerate(outputs)],
             arguments.whole("procedure_index", procedure_index, 0, _UINT32_MAX),
-            None if weights_buffer is None else _native_surface("weights_buffer", weights_buffer),
+            None if weights_buffer is None else _native_surface("the weights buffer", weights_buffer),
             bool(performance_stats),
             arguments.whole("shared_events", shared_events, 0, _UINT32_MAX),
         )
@@ -116,12 +116,6 @@ def set_stats_mask(program: Program, mask: int) -> None:
 def chain(requests: Sequence[Request]) -> None:
     """Prepare requests, each of which reads an output of the one before, as one chain, and run it."""
     _device.raw_chain([_native_request(f"request {i}", request) for i, request in enumerate(requests)])
-
-
-def _native_surface(what: str, surface: Surface) -> _device.Surface:
-    if not isinstance(surface, Surface):
-        raise ArgumentError(f"{what} is {arguments.kind_of(surface)}; expected a Surface")
-    return surface._native
 
 
 def _native_request(what: str, request: Request) -> _device.Request:

@@ -143,18 +143,20 @@ import sys
 from anetrain import raw
 from anetrain.errors import DeviceUnavailable
 from tests.raw_cases import Bench
-kind = int(sys.argv[1])
+kind, way = int(sys.argv[1]), sys.argv[2]
 bench = Bench({"shared-events": kind} if kind else {}, watchdog_s=0.5)
+request = bench.request(shared_events=1)
 try:
-    print(bench.run(bench.request(shared_events=1)))
+    {"run": request.run, "evaluate": lambda: raw.evaluate(request), "chain": lambda: raw.chain([request])}[way]()
+    print(bench.value())
 except DeviceUnavailable as lost:
     print("lost" if "did not come back within 500 ms" in lost.detail else lost)
 """
 
 
-def shared_events(rules: Rules) -> object:
+def shared_events(rules: Rules, way: str = "evaluate") -> object:
     """What a process says that runs a request with shared events, or the signal that ended it."""
-    command = [sys.executable, "-c", EVENTS, str(int(rules.get("shared-events", 0)))]
+    command = [sys.executable, "-c", EVENTS, str(int(rules.get("shared-events", 0))), way]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     return signal.Signals(-child.returncode) if child.returncode < 0 else child.stdout.strip() or child.stderr
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import re
+import sys
 import threading
 
 import numpy as np
@@ -16,6 +16,9 @@ from anetrain.mil import Graph
 from tests.ane_abi import ROOT
 from tests.raw_cases import RAW, WIDTH, Bench, payloads, scale, shared_events
 from tests.support import emulator
+
+sys.path.insert(0, str(ROOT / "csrc"))
+from objc_protocols import methods_of
 
 RULES = device.rule_table()
 EXECUTORS = ("fast", "reference", "audit")
@@ -32,8 +35,9 @@ def test_rule_off_and_on(rule: str) -> None:
     assert case.experiment({rule: case.on}) == case.changed
 
 
-def test_shared_events_hang_until_the_watchdog() -> None:
-    assert shared_events({"shared-events": 2}) == "lost"
+@pytest.mark.parametrize("way", ["run", "evaluate", "chain"])
+def test_shared_events_hang_until_the_watchdog(way: str) -> None:
+    assert shared_events({"shared-events": 2}, way) == "lost"
 
 
 @pytest.mark.parametrize("profile", ["m1", "m3ultra", "m4", "m5max"])
@@ -233,6 +237,13 @@ def test_what_the_cache_has_loads_without_a_compile() -> None:
         raw.reload(bench.program, scale(3).blobs, kind="new_identity")
 
 
+def test_what_is_compiled_on_demand_goes_to_the_cache() -> None:
+    bench = Bench({"compiled-model-cache": True, "load-compiles": True})
+    raw.reload(bench.program, scale(2).blobs, kind="new_identity")
+    with bench.device.compile(scale(2)) as again:
+        assert again.report["from_cache"] is True
+
+
 def test_a_reload_takes_the_same_place() -> None:
     bench = Bench({"live-program-limit": 1, "load-compiles": True})
     for kind in raw.RELOADS:
@@ -292,6 +303,9 @@ def test_a_chain_that_fails_leaves_no_output_valid() -> None:
         with pytest.raises(SurfaceError, match="no valid data"):
             surface.read(1, 1)
     assert bench.device.counters().failed_evaluations == 1
+    links[1] = raw.request(bench.program, [bench.y], [z])
+    raw.chain(links)  # what is written in the chain before it is read may hold anything
+    assert (z.read(WIDTH, WIDTH) == 9).all()
 
 
 # ---------------------------------------------------------------- API
@@ -312,7 +326,49 @@ def test_api_is_what_the_project_expects(profile: str) -> None:
         signed = {"+" + name: types for name, types in entry["class_methods"].items()}
         signed |= {"-" + name: types for name, types in entry["instance_methods"].items()}
         assert signed == entry["expected"]
-    json.dumps(answer)
+
+
+HEADER = """
+/* _ANEClient: a connection */
+@protocol ANEClientClass <NSObject>
+- (id)sharedConnection; // one
+@end
+
+@protocol ANEClient <NSObject>
+- (BOOL)prepareChainingWithModel:(id)model
+                         options:(NSDictionary *)options
+                     chainingReq:(id)request
+                             qos:(unsigned int)qos
+                           error:(NSError **)error;
+@optional /* - (void)commentedOut; */
+- (void)setCompletionHandler:(void (^)(void))handler;
+@end
+
+/* _ANEChainingRequest */
+@protocol ANEChainingRequestClass <NSObject>
+- (id)chainingRequestWithInputs:(NSArray<NSNumber *> *)inputs outputSets:(NSArray *)sets lbInputSymbolId:(id)input
+    lbOutputSymbolId:(id)output procedureIndex:(NSNumber *)index signalEvents:(NSArray *)events
+    transactionHandle:(NSNumber *)handle fwEnqueueDelay:(NSNumber *)delay memoryPoolId:(NSNumber *)pool;
+@end
+"""
+
+
+def test_protocols_are_encoded_as_the_run_time_does() -> None:
+    """The encodings of the two chaining methods are those that a source printed on macOS (ANE_FACTS 1.6)."""
+    chaining = (
+        "+chainingRequestWithInputs:outputSets:lbInputSymbolId:lbOutputSymbolId:procedureIndex:signalEvents:"
+        "transactionHandle:fwEnqueueDelay:memoryPoolId:"
+    )
+    assert methods_of(HEADER) == {
+        "_ANEClient": {
+            "+sharedConnection": "@16@0:8",
+            "-prepareChainingWithModel:options:chainingReq:qos:error:": "B52@0:8@16@24@32I40^@44",
+            "-setCompletionHandler:": "v24@0:8@?16",
+        },
+        "_ANEChainingRequest": {chaining: "@88@0:8@16@24@32@40@48@56@64@72@80"},
+    }
+    with pytest.raises(SystemExit, match=r"the type 'float16' is unknown"):
+        methods_of(HEADER.replace("(unsigned int)", "(float16)"))
 
 
 # ---------------------------------------------------------------- arguments, threads, processes
@@ -328,7 +384,7 @@ def test_wrong_arguments() -> None:
         raw.evaluate(bench.request(), qos=-1)
     with pytest.raises(ArgumentError, match="mask of statistics is 0x10"):
         raw.set_stats_mask(bench.program, 16)
-    with pytest.raises(ArgumentError, match="weights_buffer is of type int"):
+    with pytest.raises(ArgumentError, match="the weights buffer is bound to a value of type int"):
         bench.request(weights_buffer=3)
     with pytest.raises(ArgumentError, match="request 1 is None"):
         raw.chain([bench.request(), None])  # type: ignore[list-item]

@@ -168,11 +168,10 @@ ane_status chain(ane_backend_request *const *requests, size_t count, ane_error *
 
 // ---------------------------------------------------------------- programs
 
-// The program goes on with what `replacement` has: text, border and identity of its requests are the same.
+// The program goes on with other constants: it is the same text, so border and sizes are the same.
 void replace(ane_backend_program &program, ane_backend_program &replacement) {
   program.graph = std::move(replacement.graph);
   program.executor = std::move(replacement.executor);
-  program.weight_bytes = replacement.weight_bytes;
 }
 
 // Loads the object as it was compiled: `executor` is what ran it before.
