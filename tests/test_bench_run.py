@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from anetrain.bench import Bench
+from anetrain import device
+from anetrain.bench import Bench, Case
 from anetrain.bench.latency import FLOOR, Latency
 from anetrain.bench.run import Run, Settings
+from anetrain.device import Device
 from anetrain.errors import DeviceUnavailable
 from anetrain.isolate import Inline, Outcome, Runner, Worker
-from anetrain.results import Measurement, Results
+from anetrain.results import Check, Measurement, Results, Timing
 from tests.bench_children import Budgets, Slow, Spoilt, Troubles
 
 QUICK = {"least_samples": 3, "least_s": 0.0, "most_s": 0.5, "most_warm_up": 5}
@@ -20,11 +23,11 @@ QUICK = {"least_samples": 3, "least_s": 0.0, "most_s": 0.5, "most_warm_up": 5}
 UNLIMITED = {"live_budget": 2**32 - 1, "compile_budget": 2**32 - 1}
 
 
-def run_of(runner: Runner, **device: Any) -> Run:
+def run_of(runner: Runner, **options: Any) -> Run:
     """In this process other tests have compiled, too."""
     budgets = {} if isinstance(runner, Worker) else UNLIMITED
     return Run(
-        Settings({"kind": "emulator:m4", **budgets, **device}, "small", meter=QUICK), runner, command="anetrain bench"
+        Settings({"kind": "emulator:m4", **budgets, **options}, "small", meter=QUICK), runner, command="anetrain bench"
     )
 
 
@@ -143,3 +146,28 @@ def test_an_interrupted_case_is_kept_once() -> None:
         ("quick", "measured"),
         ("endless", "interrupted"),
     ]
+
+
+def test_a_device_is_opened_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def counted(kind: str, **options: Any) -> Device:
+        opened.append(kind)
+        return device.open(kind, **options)
+
+    monkeypatch.setattr("anetrain.bench.run.device", SimpleNamespace(open=counted))
+    run = run_of(Inline(), kind="emulator:m2max")
+    for _ in range(3):
+        run.measure(Troubles(), Troubles().cases("small")[0])
+    assert opened == ["emulator:m2max"]
+
+
+def test_wrong_values_are_not_even_timed() -> None:
+    def clock() -> Timing:
+        raise AssertionError("timed")
+
+    wrong = Check(against="numpy", largest_error=0.5, allowed=0.1, elements=1)
+    made = Troubles().timed(Case("a case", {"size": 3}), wrong, clock, flops=4)
+    assert (made.status, made.parameters, made.flops) == ("wrong", {"size": 3}, 4)
+    with pytest.raises(AssertionError, match="timed"):
+        Troubles().timed(Case("a case"), wrong.model_copy(update={"allowed": 1.0}), clock)
