@@ -80,7 +80,7 @@ def test_a_full_budget_takes_a_new_process() -> None:
     with Worker() as worker:
         made = measured(run_of(worker), Budgets())
     assert made["first"].observed["pid"] != made["second"].observed["pid"]
-    assert made["too many"].status == "refused"
+    assert made["too many"].status == "failed"  # not the device's refusal
     assert "100" in made["too many"].reason
 
 
@@ -155,7 +155,7 @@ def test_a_device_is_opened_once_per_process(monkeypatch: pytest.MonkeyPatch) ->
         opened.append(kind)
         return device.open(kind, **options)
 
-    monkeypatch.setattr("anetrain.bench.run.device", SimpleNamespace(open=counted))
+    monkeypatch.setattr("anetrain.session.device", SimpleNamespace(open=counted))
     run = run_of(Inline(), kind="emulator:m2max")
     for _ in range(3):
         run.measure(Troubles(), Troubles().cases("small")[0])

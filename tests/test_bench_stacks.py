@@ -248,3 +248,21 @@ def test_findings_of_latency() -> None:
         "87 microseconds, and 5.4 more for each megabyte of weights (184 GB/s).",
     ]
     assert len(Latency().findings([as_measured(Latency(), name, 1.0) for name in list(ms)[:2]])) == 0
+
+
+def test_numbers_are_the_seeds() -> None:
+    """The same for a case whichever were measured before it; others with another seed."""
+    lab, other = (Lab(of_profile("m4"), QUICK, seed) for seed in (1, 2))
+    first, second, third = (Stack(32, 1, 32).input(one.random()) for one in (lab, lab, other))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, third)
+
+
+def test_the_floor_has_many_samples() -> None:
+    floor, single, *_ = Latency().cases("small")
+    counts = [len(one.timing.samples_s) for case in (floor, single) if (one := measure_latency(case)).timing]
+    assert counts == [50, 1]
+
+
+def measure_latency(case: Case) -> Measurement:
+    return Latency().measure(Lab(of_profile("m4"), QUICK), case)
