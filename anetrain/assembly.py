@@ -83,9 +83,8 @@ def _finetuned(section: ModelSection, path: str, batch: int) -> Found:
         model.check_weights(weights)
     except ValueError as error:
         raise ConfigError(f"model.weights, {path}: {error}") from error
-    # What a file says of the longest sequence is no concern of one who has chosen a length.
-    notes = tuple(note for note in loaded.notes if not note.startswith("seq is"))
-    return Found(model, weights, (f"weights: {path} ({loaded.format})", *notes), _tokenizer_of(Path(path), loaded))
+    notes = (f"weights: {path} ({loaded.format})", *loaded.notes)
+    return Found(model, weights, notes, _tokenizer_of(Path(path), loaded))
 
 
 def _tokenizer_of(path: Path, loaded: formats.Loaded) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -9,6 +10,17 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from anetrain import events
+
+COLUMNS, LINES = 80, 24  # where a terminal does not say how many it has
+
+
+def _size(stream: TextIO) -> dict[str, Any]:
+    """As tqdm's options. It shows nothing on a terminal of 0 columns or lines, as one has that was given no size."""
+    try:
+        columns, lines = os.get_terminal_size(stream.fileno())
+    except (OSError, AttributeError):
+        return {"dynamic_ncols": True}
+    return {"dynamic_ncols": True} if columns and lines else {"ncols": columns or COLUMNS, "nrows": lines or LINES}
 
 
 class Progress:
@@ -27,7 +39,7 @@ class Progress:
         if stream.isatty():
             # With a delay, the bar of the process before this one stays until it can be drawn with a figure.
             delay = 1e-9 if before is not None else 0
-            options = {"file": stream, "unit": "update", "dynamic_ncols": True, "delay": delay}
+            options = {"file": stream, "unit": "update", "delay": delay, **_size(stream)}
             self._bar = tqdm(total=last, initial=self._first, **options)
             self._bar.n = self._bar.last_print_n = self._first + self._done
             self._bar.start_t += self._begin - time.perf_counter()

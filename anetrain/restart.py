@@ -88,19 +88,20 @@ def command_line(arguments: Sequence[str], folder: Path) -> list[str]:
 
 
 class Signals:
-    """SIGINT and SIGTERM are remembered in `number`; the same one once more ends the process at once."""
+    """SIGINT and SIGTERM raise KeyboardInterrupt, until somebody listens: then they are remembered in `number`, and the
+    same one once more ends the process at once."""
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._listens = False
         self._before: dict[int, Any] = {}
 
     def listen(self) -> None:
         """From now on, and to those that came since a process before this one has held them."""
-        if not self._before:
-            self._before = {number: signal.signal(number, self._remember) for number in self.NUMBERS}
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.NUMBERS)
+        self._listens = True
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.NUMBERS)
 
     @property
     def name(self) -> str | None:
@@ -109,8 +110,11 @@ class Signals:
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
         signal.signal(number, signal.SIG_DFL)
+        if not self._listens:
+            raise KeyboardInterrupt
 
     def __enter__(self) -> Signals:
+        self._before = {number: signal.signal(number, self._remember) for number in self.NUMBERS}
         return self
 
     def __exit__(

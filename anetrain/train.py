@@ -7,7 +7,7 @@ on as if nothing had been: on the emulator, bit for bit. A process that may not 
 new one, which resumes (anetrain/restart.py).
 
 Exit codes: 0, done or stopped by a signal; 1, training had to stop (what went wrong is said, and what is saved);
-2, something given is wrong, and nothing was written.
+2, something given is wrong, and nothing was written; 130 and 143, SIGINT and SIGTERM before the first update.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import math
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +49,7 @@ from anetrain.trainer import DeviceFailedError, DeviceLostError, DivergedError, 
 
 # Among the values of a checkpoint: what the run took, the last validation, how large its programs are.
 TOTALS, VALIDATED, RUNGS = "totals", "validated", "rungs"
-DONE, STOPPED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+DONE, STOPPED, REFUSED, INTERRUPTED = 0, 1, 2, 128  # and the number of the signal
 RESTART = -1  # no exit code: a new process goes on, once everything here is closed
 
 
@@ -78,11 +79,16 @@ def _train(options: argparse.Namespace, restarts: Restarts, signals: Signals) ->
     with ExitStack() as stack:
         try:
             run = Run(options, stack, restarts, signals, files.cache_folder(os.environ))
+            signals.listen()
         except (ValueError, TypeError, OSError, MemoryError, CheckpointError, ANEError) as error:
             return _not_begun(error, options, restarts)
         except KeyboardInterrupt:
-            print("anetrain train: stopped before the first update", file=sys.stderr)
-            return INTERRUPTED
+            what = "nothing was saved" if options.resume is None else "what was saved before is as it was"
+            print(
+                f"anetrain train: stopped by {signals.name or 'SIGINT'} before the first update: {what}",
+                file=sys.stderr,
+            )
+            return INTERRUPTED + (signals.number or signal.SIGINT)
         return run.train()
 
 
@@ -132,6 +138,8 @@ def _leave_bar() -> None:
 def _not_begun(error: Exception, options: argparse.Namespace, restarts: Restarts) -> int:
     """In the first process, what was given is wrong. In a later one a compiler that fails is tried again."""
     before = restarts.before
+    if isinstance(error, MemoryError):
+        error = RuntimeError(_no_memory(error, "the model and its programs"))
     if before is None:
         print(f"anetrain train: {one_line(error)}", file=sys.stderr)
         return REFUSED
@@ -200,6 +208,7 @@ class Run:
         self.progress = Progress(stream, first=self.first, last=self.target, every=config.log.every, before=shown)
         stack.callback(self.progress.close)
         self.trainer.events.add(self.progress)
+        self._doing = "the begin of the run"
         self._saving: Saving | None = None
         self._save_is_due = False
         self._loss: float | None = None  # of the last validation, if finite
@@ -243,7 +252,6 @@ class Run:
 
     def train(self) -> int:
         """An exit code, or RESTART."""
-        self.signals.listen()
         try:
             self._introduce()
             reason = self._updates()
@@ -255,6 +263,8 @@ class Run:
             return self._fail(error)
         except (CheckpointError, OSError) as error:
             return self._say_failure(error)
+        except MemoryError as error:
+            return self._out_of_memory(error)
         return DONE
 
     def _updates(self) -> str | None:
@@ -272,6 +282,7 @@ class Run:
             if trainer.updates >= self.target or self.signals.number is not None:
                 return None
             try:
+                self._doing = f"update {trainer.updates + 1}"
                 trainer.fit(self.sampler, 1)
             except (BudgetError, CompileError) as error:  # perhaps for all that this process has compiled before
                 if not self._may_restart():
@@ -290,6 +301,7 @@ class Run:
 
     def _validate(self) -> bool:
         """Whether it is the best so far."""
+        self._doing = f"the validation after update {self.trainer.updates}"
         before, loss = self.trainer.best_loss, self.trainer.validate(self.windows).loss
         self._validated, self._loss = self.trainer.updates, loss if math.isfinite(loss) else None
         return self._loss is not None and (before is None or self._loss < before)
@@ -323,7 +335,7 @@ class Run:
     def _save(self, *, passing: bool = False) -> None:
         """In the background, while micro-steps go on; `_release` is called before the next update."""
         self._settle()
-        self._save_is_due = False
+        self._doing, self._save_is_due = f"the checkpoint of update {self.trainer.updates}", False
         baked, state, facts = self.trainer.baked_weights(), self.trainer.state(self.sampler), self.device.facts
         self._saving = self.store.save_in_background(
             State(
@@ -353,6 +365,7 @@ class Run:
         """The save that was begun is complete."""
         saving, self._saving = self._saving, None
         if saving is not None:
+            self._doing = f"the checkpoint of update {self._saved[0]}"
             saved = saving.wait()
             self.trainer.events.emit(events.Checkpoint(self._saved[0], str(saved.path), saved.bytes, saved.seconds))
 
@@ -446,6 +459,17 @@ class Run:
                 print(f"anetrain train: {one_line(second)}", file=sys.stderr)
         return self._say_failure(error)
 
+    def _out_of_memory(self, error: MemoryError) -> int:
+        """It may have come in the middle of an update, so nothing is saved but what was on its way."""
+        said = RuntimeError(_no_memory(error, self._doing))
+        try:
+            self._settle()
+        except (CheckpointError, MemoryError) as second:
+            print(f"anetrain train: the last checkpoint was not completed: {one_line(second)}", file=sys.stderr)
+        figures: dict[str, float | int | str] = {"update": self.trainer.updates, "error": str(said)}
+        self.trainer.events.emit(events.Report("stopped", figures))
+        return self._say_failure(said)
+
     def _say_failure(self, error: Exception) -> int:
         self.progress.close()
         return _say_failure(error, self.options, self.folder)
@@ -456,7 +480,17 @@ def _say_failure(error: Exception, options: argparse.Namespace, folder: Path | N
     last = checkpoints(folder)[-1:] if folder else []
     if last:
         print(f"The last checkpoint is {last[0]}. To go on:\n  {_command(options, folder)}", file=sys.stderr)
+    elif folder:
+        print("Nothing was saved", file=sys.stderr)
     return STOPPED
+
+
+def _no_memory(error: MemoryError, doing: str) -> str:
+    asked = "" if str(error) in ("", "std::bad_alloc") else f" ({one_line(error)})"
+    return (
+        f"there was not enough memory for {doing}{asked}. Less is needed with a smaller train.batch (and as much more "
+        "train.accumulation), with a shorter model.seq, and without what else runs on this machine"
+    )
 
 
 def _command(options: argparse.Namespace, folder: Path | None) -> str:

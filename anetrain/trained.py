@@ -38,8 +38,7 @@ def find_model(path: Path, *, best: bool = False) -> Trained:
     loaded = formats.load(path)
     if loaded.format == "anetrain":
         return _of_checkpoint(checkpoint.find(path), loaded)
-    notes = tuple(note for note in loaded.notes if not note.startswith("seq is"))  # which is about training
-    return Trained(path, loaded.format, Model(loaded.spec), dict(loaded.weights), None, (_folder(path),), notes)
+    return Trained(path, loaded.format, Model(loaded.spec), dict(loaded.weights), None, (_folder(path),), loaded.notes)
 
 
 def find_tokenizer(trained: Trained, named: str | None = None) -> Tokenizer:

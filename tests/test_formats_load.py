@@ -34,6 +34,9 @@ def test_a_chain_of_all_formats(tmp_path: Path) -> None:
         save(path, format, SPEC, weights)
         loaded = load(path)
         assert (loaded.format, loaded.spec) == (format, SPEC)
+        longest = "seq is 7, the longest that the config allows; a shorter one trains faster"
+        assert loaded.about_seq == ((longest,) if format == "huggingface" else ())
+        assert longest not in loaded.notes
         weights = dict(loaded.weights)
     assert_same(weights, random_weights(SPEC))
     assert not list(tmp_path.glob(".*"))

@@ -1,21 +1,28 @@
-"""`anetrain train`: a signal within a group of micro-steps, and saving to a slow disk while training goes on."""
+"""`anetrain train`: signals, saving to a slow disk while training goes on, no memory, the bar."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
 import shlex
 import signal
+import struct
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from anetrain import assembly, events
 from anetrain.checkpoint import Saving, checkpoints, load
 from anetrain.config import load as load_config
+from anetrain.pipeline import Pipeline
+from anetrain.progress import Progress
 from anetrain.train import main
 from anetrain.trainer import Trainer
 from tests.checkpoints import SlowDisk
@@ -94,7 +101,8 @@ def test_ctrl_c_while_the_model_is_compiled(
 
     monkeypatch.setattr(assembly, "make_trainer", interrupted)
     assert main([str(config), "--out", str(config.parent / "run")]) == 130
-    assert capsys.readouterr().err == "anetrain train: stopped before the first update\n"
+    said = "anetrain train: stopped by SIGINT before the first update: nothing was saved\n"
+    assert capsys.readouterr().err == said
     assert not (config.parent / "run").exists()
 
 
@@ -177,3 +185,97 @@ def test_copies_show_in_the_account(config: Path, disk: SlowDisk) -> None:
     parts: list[dict[str, Any]] = [event.parts for event in heard(folder, events.Update)]
     assert all(event["saving"] > 0.0 for event in parts)
     assert load_config(folder / "config.yaml").checkpoint.every == 1
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_no_memory_within_an_update(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was saved before is there, and the run goes on from it."""
+    settings = changed("checkpoint.every=2", "train.validate_every=3")
+    straight, step = run(config, "straight", *settings), Pipeline.micro_step
+
+    def too_large(self: Pipeline, *arguments: Any, **options: Any) -> float:
+        if len(updates) == 3:
+            np.empty((1 << 29, 1 << 29))
+        return step(self, *arguments, **options)
+
+    updates: list[int] = []
+    with monkeypatch.context() as patch:
+        listen(patch, lambda _, event: updates.append(1) if isinstance(event, events.Update) else None)
+        patch.setattr(Pipeline, "micro_step", too_large)
+        assert main([str(config), "--out", str(config.parent / "run"), *settings]) == 1
+    said = capsys.readouterr().err
+    assert "anetrain train: there was not enough memory for update 4 (Unable to allocate 2.00 EiB" in said
+    assert "a smaller train.batch" in said
+    folder = config.parent / "run"
+    assert f"The last checkpoint is {folder}/step-0000000" in said
+    assert last(folder).step in (2, 3)  # the best one, after update 3, where the disk had done with the one before
+    assert [event.title for event in heard(folder, events.Report)][-1] == "stopped"
+    check_same(last(run(config, "run", *settings, "--resume")), last(straight))
+
+
+def test_no_memory_for_a_checkpoint_and_before_all(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    out = ["--out", str(config.parent / "run"), *changed("train.validate_every=null")]
+    with monkeypatch.context() as patch:
+        patch.setattr(Saving, "_write_file", fails)
+        assert main([str(config), *out]) == 1
+    said = capsys.readouterr().err
+    assert "there was not enough memory for the checkpoint of update 6. Less is needed" in said
+    assert said.endswith("Nothing was saved\n")
+    monkeypatch.setattr(assembly, "make_trainer", fails)
+    assert main([str(config), *out]) == 2
+    assert "there was not enough memory for the model and its programs. Less is needed" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- before the first update
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    make = assembly.make_trainer
+
+    def signalled(*arguments: Any, **options: Any) -> Trainer:
+        trainer = make(*arguments, **options)
+        os.kill(os.getpid(), number)
+        return trainer
+
+    monkeypatch.setattr(assembly, "make_trainer", signalled)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_model_is_compiled(
+    config: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, handler = run(config, "run", "--steps", "2"), signal.getsignal(number)
+    interrupting(monkeypatch, number)
+    capsys.readouterr()
+    prefix = f"anetrain train: stopped by {number.name} before the first update: "
+    assert main([str(config), "--out", str(config.parent / "new")]) == 128 + number
+    assert capsys.readouterr().err == prefix + "nothing was saved\n"
+    assert main([str(config), "--resume", str(folder)]) == 128 + number
+    assert capsys.readouterr().err == prefix + "what was saved before is as it was\n"
+    assert last(folder).step == 2
+    assert signal.getsignal(number) is handler
+
+
+# ---------------------------------------------------------------- the bar
+
+
+@pytest.mark.parametrize(("lines", "columns", "width"), [(0, 0, 80), (0, 50, 50), (40, 50, 50)])
+def test_the_bar_has_a_width(lines: int, columns: int, width: int) -> None:
+    main_end, child_end = pty.openpty()
+    fcntl.ioctl(child_end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    with os.fdopen(child_end, "w") as stream:
+        bar = Progress(stream, first=0, last=10, every=1)
+        bar.close()
+        shown = os.read(main_end, 10_000).decode()
+    os.close(main_end)
+    assert "0/10 [" in shown
+    assert width - 2 <= max(map(len, re.split(r"[\r\n]", shown))) <= width

@@ -87,7 +87,7 @@ def _convert_with(options: argparse.Namespace, tokenizer: Path | None) -> None:
     loaded = plan.loaded
     print(f"read: {options.source}: {loaded.format}, {plan.parameters:,} parameters, {loaded.dtype}")
     print(f"model: {_described(loaded.spec)}")
-    _say("note", loaded.notes)
+    _say("note", (*loaded.notes, *loaded.about_seq))
     notes = plan.write(overwrite=options.force)
     print(f"written: {options.target}: {format} ({how}), {plan.dtype}, {_size(options.target):,} bytes")
     _say("note", notes)

@@ -40,7 +40,8 @@ class Loaded:
     """`weights`: each [...] reads the tensor anew; `dict(weights)` reads all. `dtype`: what they are in the file.
     `notes`: what to tell the user; `left_out`: what is there beside the model, and is no part of it. `tokenizer`: its
     hash, where a checkpoint has it. `blocks`: model.import of the run, where its blocks are its own. `checkpoint`: all
-    that an earlier trainer's file has. (What else is in one of ours, anetrain.checkpoint gives.)"""
+    that an earlier trainer's file has. (What else is in one of ours, anetrain.checkpoint gives.) `about_seq`: notes for
+    whoever has not chosen a length."""
 
     format: str
     spec: ModelSpec
@@ -51,6 +52,7 @@ class Loaded:
     tokenizer: str | None = None
     blocks: str | None = None
     checkpoint: legacy.Checkpoint | None = None
+    about_seq: tuple[str, ...] = ()
 
 
 def load(path: str | Path) -> Loaded:
@@ -113,8 +115,9 @@ def save(
 def _load_folder(path: Path) -> Loaded:
     if (path / hf.CONFIG).exists():
         spec, weights = hf.read(path)
-        note = f"seq is {spec.seq}, the longest that the config allows; a shorter one trains faster"
-        return Loaded("huggingface", spec, weights, hf.dtypes(path), (note,), hf.left_out(path))
+        longest = f"seq is {spec.seq}, the longest that the config allows; a shorter one trains faster"
+        dtypes, left_out = hf.dtypes(path), hf.left_out(path)
+        return Loaded("huggingface", spec, weights, dtypes, left_out=left_out, about_seq=(longest,))
     try:
         place = find(path)
     except CheckpointError as error:
