@@ -195,3 +195,14 @@ def test_measured_by_a_fake_clock() -> None:
         ["0.003146", "2", "2", "2", "0.001573", "4"],
     ]
     assert {row[-1] for row in rows[1:]} == {"measured"}
+
+
+def test_cases_with_the_same_reason_share_a_line() -> None:
+    """Which does not say their names once more."""
+    why = "64 weights; expected at most 16"
+    made = [
+        Measurement(bench="peak", case=case, status="refused", reason=f"{case}: {why}") for case in ("one", "other")
+    ]
+    other = Measurement(bench="peak", case="third", status="failed", reason=why)
+    text = table.text(results(ENGINE).model_copy(update={"measurements": (*made, other)}), [Peak()])
+    assert text.splitlines()[-3:-1] == [f"one; other: refused: {why}", f"third: failed: {why}"]

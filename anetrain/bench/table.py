@@ -70,11 +70,20 @@ def of_bench(results: Results, bench: Bench) -> str:
     parts = [f"{bench.name}: {bench.question}", table(bench.columns, measured, results.device)]
     if any(one.timing is not None and not one.timing.stable for one in measured):
         parts.append(f"{UNSTABLE} times still fell when the warm-up had to end")
-    parts += [f"{one.case}: {one.status}: {one.reason}" for one in measured if one.reason]
+    parts += _reasons(measured)
     parts += [f"{found.question} {found.answer}" for found in results.findings if found.bench == bench.name]
     if results.device.kind == "emulator":
         parts.append("Nothing is concluded from times: they are of this machine's CPU.")
     return "\n".join(parts)
+
+
+def _reasons(measured: Sequence[Measurement]) -> list[str]:
+    """Why rows are empty. Cases with the same reason share a line."""
+    cases: dict[str, list[str]] = {}
+    for one in measured:
+        if one.reason:  # which may begin with the program's label, the case
+            cases.setdefault(f"{one.status}: {one.reason.removeprefix(f'{one.case}: ')}", []).append(one.case)
+    return [f"{'; '.join(names)}: {why}" for why, names in cases.items()]
 
 
 def table(columns: Sequence[str], measured: Sequence[Measurement], device: Device) -> str:

@@ -36,9 +36,7 @@ class _Change(Probe):
 
 class WeightReload(_Change):
     name = "weight-reload"
-    question = (
-        "Does a program keep its weights when its files are rewritten and it is loaded again?"
-    )
+    question = "Does a program keep its weights when its files are rewritten and it is loaded again?"
     hypothesis = "a program that is loaded again computes with the weights it was compiled with, whatever its files say"
     source = "probes of M4, M5, M3 Ultra and M5 Max (C3); one project says otherwise of the M4 Max"
     rules = ("weights-frozen",)
