@@ -199,8 +199,8 @@ ANE_API size_t ane_program_port_count(const ane_program *program, bool output);
 ANE_API ane_status ane_program_port(const ane_program *program, bool output, size_t index, ane_port *port,
                                     ane_error *error);
 /* JSON, lives until the next call for this program: label, operations, FLOPs, constant bytes, warnings, compile_ms,
- * from_cache, was_prepared (emulator: it knew the text), and `counters` of the evaluations so far where the engine counts (the audit
- * executor does). */
+ * from_cache, was_prepared (emulator: it knew the text), and `counters` of the evaluations so far where the engine
+ * counts (the audit executor does). */
 ANE_API const char *ane_program_report(ane_program *program);
 
 /* ---------------------------------------------------------------- requests ------------------------------------ */
