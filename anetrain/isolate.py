@@ -70,6 +70,7 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._output: BinaryIO | None = None
+        self._said_before = 0  # bytes of output, of earlier work
         self._answers = b""
 
     def __enter__(self) -> Worker:
@@ -88,6 +89,7 @@ class Worker:
         """Whatever becomes of it. KeyboardInterrupt ends the process, and is raised."""
         begin = time.perf_counter()
         process = self._started()
+        self._said_before = self._output_size()
         assert process.stdin is not None
         try:
             process.stdin.write(json.dumps({"function": function, "arguments": dict(arguments)}).encode() + b"\n")
@@ -112,7 +114,7 @@ class Worker:
             self._answers = b""
             self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "anetrain.isolate"],
+                [sys.executable, "-u", "-m", "anetrain.isolate"],  # what it prints is there when it dies
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._output,
@@ -169,11 +171,16 @@ class Worker:
         return output
 
     def _tail(self) -> str:
+        """What the process printed last, of what it printed since this work began."""
         if self._output is None:
             return ""
-        size = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, size - OUTPUT_BYTES))
-        return self._output.read().decode(errors="replace")
+        begin = max(self._said_before, self._output_size() - OUTPUT_BYTES)
+        # Not by seeking: the process writes where our common position is.
+        return os.pread(self._output.fileno(), OUTPUT_BYTES, begin).decode(errors="replace")
+
+    def _output_size(self) -> int:
+        assert self._output is not None
+        return os.fstat(self._output.fileno()).st_size
 
 
 # ---------------------------------------------------------------- in the process

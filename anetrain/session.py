@@ -69,8 +69,8 @@ def status_of(outcome: Outcome) -> Status:
 
 
 def reason_of(outcome: Outcome) -> str:
-    """What happened and, where a process died, what it said last."""
-    said = outcome.output.strip()[-OUTPUT_CHARACTERS:] if outcome.status in ("crashed", "timed out") else ""
+    """What happened and, unless a device refused, what was printed last."""
+    said = outcome.output.strip()[-OUTPUT_CHARACTERS:] if outcome.status != "refused" else ""
     return anonymous(f"{outcome.reason}; it said last: {said}" if said else outcome.reason)
 
 

@@ -35,6 +35,7 @@ class Troubles(Bench):
         elif case.name == "hang":
             time.sleep(600)
         elif case.name == "mistake":
+            print("which one?")
             raise KeyError("which")
         elif case.name == "misused":
             lab.device.surface(-1)

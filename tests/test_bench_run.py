@@ -51,7 +51,7 @@ def test_crashes_hangs_mistakes_refusals_and_wrong_values_are_results() -> None:
     }
     assert made["crash"].reason == "its process was killed by signal 11 (SIGSEGV); it said last: in ."
     assert made["hang"].reason == "no answer within 1 s"
-    assert made["mistake"].reason == "KeyError: 'which'"
+    assert made["mistake"].reason == "KeyError: 'which'; it said last: which one?"
     assert "rule border-width" in made["refused"].reason
     assert "com.apple.appleneuralengine" in made["refused"].reason
     assert "nbytes" in made["misused"].reason

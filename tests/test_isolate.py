@@ -16,7 +16,8 @@ WORK = "tests.isolated_work"
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     with Worker() as worker:
         yield worker
 
@@ -31,6 +32,8 @@ def test_values_come_back_and_a_process_is_kept(worker: Worker) -> None:
     assert [first.value["calls"], second.value["calls"]] == [1, 2]
     assert first.value["pid"] == second.value["pid"] != os.getpid()
     assert "said on standard output" in first.output
+    assert "said on standard output" in second.output
+    assert run(worker, "failed").output == ""  # what was printed before belongs to other work
     assert first.seconds > 0
     worker.renew()
     assert run(worker, "doubled", number=1).value["calls"] == 1
