@@ -28,9 +28,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from anetrain import device, events, files, restart, train
+from anetrain import assembly, device, events, files, restart, train
+from anetrain import run as run_module
 from anetrain.checkpoint import checkpoints, find, load, store
 from anetrain.errors import CompileError
+from anetrain.trainer import Trainer
 
 BUDGET = "device.compile_budget=8"  # the model has 4 programs: a process makes two updates
 Hook = Callable[[int], None]
@@ -122,7 +124,7 @@ def losses(folder: Path) -> list[float]:
 def state(folder: Path) -> tuple[Any, ...]:
     """What must not depend on restarts, of the last checkpoint."""
     last = load(find(folder))
-    values = {name: value for name, value in last.values.items() if name != train.TOTALS}
+    values = {name: value for name, value in last.values.items() if name != run_module.TOTALS}
     arrays = [(name, part[name].tobytes()) for part in (last.weights, last.arrays, last.baked) for name in part]
     return last.step, values, last.validation_loss, arrays
 
@@ -163,7 +165,7 @@ def kill(config: Path, folder: Path) -> dict[str, Any]:
 
 
 def _kill_at(line: int, only_restart: bool) -> None:
-    watched = {module.__file__ for module in (train, restart, store, events)}
+    watched = {module.__file__ for module in (train, run_module, restart, store, events)}
     left, counts = [line], [not only_restart]
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -208,20 +210,20 @@ def smaller(config: Path, folder: Path) -> dict[str, Any]:
     return {
         "codes": [item.code for item in (*expected, *found)],
         "same": state(folder / "run") == state(folder / "straight"),
-        "rungs": load(find(folder / "run")).values[train.RUNGS],
+        "rungs": load(find(folder / "run")).values[run_module.RUNGS],
         "err": found[1].err,
     }
 
 
 def _fail_one(count: int) -> None:
-    opened = train.assembly.open_device
+    opened = assembly.open_device
 
     def open_device(config: Any) -> device.Device:
         made = opened(config)
         made.inject_fault("compile", count)
         return made
 
-    train.assembly.open_device = open_device
+    assembly.open_device = open_device
 
 
 def refused(config: Path, folder: Path) -> dict[str, Any]:
@@ -247,7 +249,7 @@ def refused(config: Path, folder: Path) -> dict[str, Any]:
 
 def stuck(config: Path, folder: Path) -> dict[str, Any]:
     def hook(_: int) -> None:
-        train.Trainer.needs_restart = property(lambda self: True)  # type: ignore[method-assign, assignment]
+        Trainer.needs_restart = property(lambda self: True)  # type: ignore[method-assign, assignment]
 
     found = run(command(config, folder / "stuck"), hook)
     return {"codes": [item.code for item in found], "err": found[-1].err, "step": state(folder / "stuck")[0]}

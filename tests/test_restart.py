@@ -284,13 +284,13 @@ def send():
     signal.pthread_kill(threading.main_thread().ident, number)
 if restarted and where == "import":
     send()
-from anetrain import restart, train
+from anetrain import assembly, restart, train
 if restarted and where == "build":
-    make = train.assembly.make_trainer
+    make = assembly.make_trainer
     def make_trainer(*arguments, **options):
         send()
         return make(*arguments, **options)
-    train.assembly.make_trainer = make_trainer
+    assembly.make_trainer = make_trainer
 execve, go_on = os.execve, restart.Restarts.go_on
 def signalled_execve(*arguments):
     if where == "exec" and not restarted:

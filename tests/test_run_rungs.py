@@ -15,7 +15,8 @@ from anetrain.device import Device
 from anetrain.files import cache_folder as cache_folder_of
 from anetrain.lower import Granularity
 from anetrain.pipeline import Pipeline
-from anetrain.train import RUNGS, main
+from anetrain.run import RUNGS
+from anetrain.train import main
 from tests.runs import changed, heard, last, run
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
