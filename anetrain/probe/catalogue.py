@@ -8,6 +8,18 @@ from anetrain.probe.base import Probe
 
 PROBES: dict[str, str] = {
     "dialects": "anetrain.probe.dialects:Dialects",
+    "blobs": "anetrain.probe.blobs:Blobs",
+    "channels": "anetrain.probe.channels:Channels",
+    "inputs": "anetrain.probe.inputs:Inputs",
+    "widths": "anetrain.probe.widths:Widths",
+    "strides": "anetrain.probe.strides:Strides",
+    "one-token": "anetrain.probe.one_token:OneToken",
+    "compile-limit": "anetrain.probe.compile_limit:CompileLimit",
+    "sdpa-mask": "anetrain.probe.sdpa_mask:SdpaMask",
+    "op-forms": "anetrain.probe.op_forms:OpForms",
+    "matmul-ceiling": "anetrain.probe.matmul_ceiling:MatmulCeiling",
+    "large-results": "anetrain.probe.large_results:LargeResults",
+    "subnormals": "anetrain.probe.subnormals:Subnormals",
     "tile": "anetrain.probe.tile:Tile",
     "api": "anetrain.probe.api:Api",
     "weight-reload": "anetrain.probe.weights:WeightReload",

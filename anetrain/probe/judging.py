@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from anetrain.results import Answer, Experiment
 
 UNPROVEN = "evidence"  # the emulator's rule for what nobody has seen: its refusal is no observation of an engine
+USUAL = ("_ANECompiler : ANECCompile() FAILED : ", "ANEProgramProcessRequestDirect() Failed with ")
 
 
 def named(experiments: Sequence[Experiment], name: str) -> Experiment | None:
@@ -22,6 +23,11 @@ def worked(made: Experiment | None) -> Answer:
     if made.refusal is not None and made.refusal.rule == UNPROVEN:
         return "unknown"
     return "no"
+
+
+def right_where_run(made: Experiment | None) -> Answer:
+    """Of a property of values, which a refusal tells nothing about."""
+    return worked(made) if made is not None and made.status == "done" else "unknown"
 
 
 def opposite(answer: Answer) -> Answer:
@@ -46,6 +52,8 @@ def phrase(made: Experiment | None) -> str:
     if made.status == "refused" and made.refusal is not None:
         stage = "evaluated" if made.refusal.error == "EvalError" else "compiled"
         how = made.refusal.text or made.refusal.detail
+        for usual in USUAL:
+            how = how.removeprefix(usual)
         rule = f", rule {made.refusal.rule}" if made.refusal.rule else ""
         return f"refused when {stage} ({how}{rule})"
     if made.status in ("crashed", "timed out", "failed"):
@@ -59,3 +67,24 @@ def evidence(experiments: Sequence[Experiment]) -> str:
     for made in experiments:
         groups.setdefault(phrase(made), []).append(made.name)
     return "; ".join(f"{', '.join(names)}: {what}" for what, names in groups.items()) or "nothing was tried"
+
+
+def counted(experiments: Sequence[Experiment], what: str) -> str:
+    """Of experiments that are named by a number: "52 widths, 50: right (1 to 64, 80); 2: values zero (96, 128)"."""
+    groups: dict[str, list[int]] = {}
+    for made in experiments:
+        groups.setdefault(phrase(made), []).append(int(made.name))
+    parts = [f"{len(numbers)}: {how} ({_spans(numbers, experiments)})" for how, numbers in groups.items()]
+    return f"{len(experiments)} {what}, " + ("; ".join(parts) or "none was tried")
+
+
+def _spans(numbers: Sequence[int], experiments: Sequence[Experiment]) -> str:
+    """Neighbours among those tried as "first to last"."""
+    tried = sorted(int(made.name) for made in experiments)
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and tried.index(number) == tried.index(spans[-1][-1]) + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]} to {span[-1]}" for span in spans)

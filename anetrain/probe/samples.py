@@ -8,7 +8,7 @@ other places is told apart from what is merely wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -42,33 +42,50 @@ def whole_numbers(random: np.random.Generator, shape: Sequence[int], largest: in
 
 
 def observe(
-    device: Device, source: Source, samples: Sequence[Sample], *, allowed: float = 0.0, label: str = ""
+    device: Device,
+    source: Source,
+    samples: Sequence[Sample],
+    *,
+    allowed: float = 0.0,
+    label: str = "",
+    least_bytes: int = 0,
 ) -> dict[str, Any]:
     """Compiles the program, runs it on one sample after the other, and says what the values are: "right", or in what
-    way they are not. `allowed` is a share of the largest magnitude expected."""
+    way they are not. `allowed` is a share of the largest magnitude expected; no surface is smaller than
+    `least_bytes`."""
     with device.compile(source, label=label) as program:
-        return observe_loaded(device, program, samples, allowed=allowed)
+        return observe_loaded(device, program, samples, allowed=allowed, least_bytes=least_bytes)
 
 
 def observe_loaded(
-    device: Device, program: Program, samples: Sequence[Sample], *, allowed: float = 0.0
+    device: Device, program: Program, samples: Sequence[Sample], *, allowed: float = 0.0, least_bytes: int = 0
 ) -> dict[str, Any]:
-    inputs = {port.name: device.surface_for(port) for port in program.inputs}
-    outputs = {port.name: device.surface_for(port) for port in program.outputs}
-    request = program.request(inputs, outputs)
+    evaluate = evaluator(device, program, least_bytes)
     before: Arrays = {}
     for sample in samples:
-        for port in program.inputs:
-            store(inputs[port.name], port, sample.inputs[port.name])
-        for surface in outputs.values():
-            mark(surface)
-        request.run()
-        found = {port.name: fetch(outputs[port.name], port) for port in program.outputs}
+        found = evaluate(sample.inputs)
         values = compared(found, sample, allowed, before)
         if values != "right":
             return {"values": values, "found": shown(found), "expected": shown(sample.expected)}
         before = sample.expected
     return {"values": "right"}
+
+
+def evaluator(device: Device, program: Program, least_bytes: int = 0) -> Callable[[Arrays], Arrays]:
+    """Inputs -> outputs, again and again on the same surfaces; what is not written shows as MARK."""
+    inputs = {port.name: device.surface(max(port.bytes, least_bytes)) for port in program.inputs}
+    outputs = {port.name: device.surface(max(port.bytes, least_bytes)) for port in program.outputs}
+    request = program.request(inputs, outputs)
+
+    def evaluate(arrays: Arrays) -> Arrays:
+        for port in program.inputs:
+            store(inputs[port.name], port, arrays[port.name])
+        for surface in outputs.values():
+            mark(surface)
+        request.run()
+        return {port.name: fetch(outputs[port.name], port) for port in program.outputs}
+
+    return evaluate
 
 
 def mark(surface: Surface) -> None:
