@@ -299,6 +299,11 @@ def difference(g: Graph) -> None:
     g.output("y", g.input("a", (1, 1, 1, 32)) - g.input("b", (1, 1, 1, 32)))
 
 
+def unsorted_difference(g: Graph) -> None:
+    b = g.input("b", (1, 1, 1, 32))
+    g.output("y", b - g.input("a", (1, 1, 1, 32)))
+
+
 def row_sum(g: Graph) -> None:
     g.output("y", g.input("x", (1, 1, 1, 64)) + g.reduce_sum(g.input("s", (1, 1, 1, 64)), axes=(3,), keep_dims=True))
 
@@ -328,6 +333,7 @@ CHANGED = {
     "oversize-dense-read": ValueCase(
         narrow_copy, {"x": np.arange(32, dtype=np.float16).reshape(1, 2, 1, 16)}, [*range(0, 32, 2)], [*range(0, 32, 2)]
     ),
+    "declared-order": ValueCase(unsorted_difference, {"a": halves(1, 2), "b": halves(5, 9)}, [4, 7], [-4, -7]),
     # (1 + 2^-10)^2 = 1 + 2^-9 + 2^-20: the last term is lost when the product is rounded.
     "product-rounding": dot_case([1 + 2**-10, -1 - 2**-9], [1 + 2**-10, 1], 2**-20, 0.0),
     "denormal-flush": dot_case([2**-8], [2**-8], 2**-16, 0.0),

@@ -135,7 +135,8 @@ def _product(x: Array, first: Array, second: Array) -> Array:
 
 def _beginning(data: bytes, weight: Array) -> Array:
     """What a reader finds who takes a place of 0 at its word."""
-    return np.nan_to_num(np.frombuffer(data[: weight.nbytes], "<f2").reshape(weight.shape))
+    found: Array = np.frombuffer(data[: weight.nbytes], "<f2").reshape(weight.shape)
+    return np.asarray(np.nan_to_num(found))
 
 
 # ---------------------------------------------------------------- the files

@@ -17,7 +17,7 @@ from anetrain.results import Answer, Experiment, Verdict
 
 CEILING = 65536
 LADDER = (1024, 16384, 32768, CEILING, 2 * CEILING)
-STEP = {"full": 32, "small": 2048}  # between the largest that is right and the smallest that is not
+STEP = {"full": 32, "small": 8192}  # between the largest that is right and the smallest that is not
 COLUMNS = 32
 KINDS = {
     "contraction": features.CONTRACTION,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -52,6 +53,7 @@ def anonymous(text: str) -> str:
     return text
 
 
+@functools.cache
 def _commit() -> str:
     """Of the clone that this file is in, with a mark when files differ from it."""
     root = Path(__file__).resolve().parent.parent.parent

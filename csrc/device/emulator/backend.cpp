@@ -239,6 +239,11 @@ void destroy_program(ane_backend_program *program) {
 
 // ---------------------------------------------------------------- requests
 
+// Where a request has the surface of a port: ports are sorted by name.
+size_t surface_place(const ane_backend_device &device, const Port &port, size_t sorted) {
+  return device.profile.on("declared-order") ? port.declared : sorted;
+}
+
 // One side of a request: the surfaces in declared order, padded ports through a dense copy.
 void bind_side(const std::vector<Port> &ports, ane_backend_surface *const *surfaces, const char *side,
                ane_backend_request &request, std::vector<BoundSurface> &bound,
@@ -248,7 +253,7 @@ void bind_side(const std::vector<Port> &ports, ane_backend_surface *const *surfa
   padded.reserve(ports.size());  // `dense` must not move
   for (size_t i = 0; i < ports.size(); i++) {
     const Port &port = ports[i];
-    ane_backend_surface &surface = *surfaces[i];
+    ane_backend_surface &surface = *surfaces[surface_place(*request.program->device, port, i)];
     sizes[port.declared] = surface.bytes;
     if (surface.bytes < port.port.bytes && request.too_small.empty())
       request.too_small = format("the surface of %s '%s' has %zu bytes; it needs %zu", side, port.port.name,
@@ -272,6 +277,9 @@ std::unique_ptr<ane_backend_request> ane::bind_request(ane_backend_program &prog
   bind_side(program.inputs, inputs, "input", *request, request->inputs, request->padded_inputs, request->sizes.inputs);
   bind_side(program.outputs, outputs, "output", *request, request->outputs, request->padded_outputs,
             request->sizes.outputs);
+  request->input_places.resize(program.inputs.size());
+  for (size_t i = 0; i < program.inputs.size(); i++)
+    request->input_places[program.inputs[i].declared] = surface_place(*program.device, program.inputs[i], i);
   program.device->objects++;
   return request;
 }
@@ -285,7 +293,7 @@ void ane::run_request(ane_backend_request &request, const uint64_t *input_seeds)
     under_profile(device,
                   [&] { check_evaluation(*program.graph, device.profile, request.sizes, device.tile_poisoned); });
   Executor &executor = request.raw ? raw_executor(request) : *program.executor;
-  for (size_t i = 0; i < program.inputs.size(); i++) request.inputs[program.inputs[i].declared].seed = input_seeds[i];
+  for (size_t i = 0; i < request.inputs.size(); i++) request.inputs[i].seed = input_seeds[request.input_places[i]];
   for (auto &input : request.padded_inputs) pack_rows(*input.port, input.surface, input.dense.data());
   executor.run(request.inputs, request.outputs);
   for (auto &output : request.padded_outputs) unpack_rows(*output.port, output.dense.data(), output.surface);

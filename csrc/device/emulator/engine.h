@@ -59,6 +59,7 @@ struct ane_backend_request {
   };
   ane_backend_program *program = nullptr;
   std::vector<ane::BoundSurface> inputs, outputs;  // declared order, as the executor wants them
+  std::vector<size_t> input_places;                // declared order: which surface of the request each input has
   std::vector<Padded> padded_inputs, padded_outputs;
   ane::SurfaceSizes sizes;
   std::string too_small;  // why the engine would refuse the surfaces; "" when it would not

@@ -79,6 +79,9 @@ const std::vector<RuleSpec> &numerics_rules() {
       // back end. A surface whose rows are not multiples of 64 bytes (border-width is off) is read without row padding.
       numerics("oversize-dense-read", "a surface with narrow rows is read densely, not with padded rows",
                "ANE_FACTS C48: ORI #14; against: H3, FG, LM"),
+      // back end. Surface i of a request belongs to the i-th port as the program declares them.
+      numerics("declared-order", "surfaces are taken in the order in which ports are declared, not sorted by name",
+               "ANE_FACTS C43, 2.3: what M0 and FG took for granted; against: ORI, AT"),
 
       // audit. Every product of a matmul, conv, linear or einsum is rounded to fp16 before it is added.
       numerics("product-rounding", "every product is rounded to fp16 before it is summed", "ANE_FACTS 6: AG, H3, AF"),
