@@ -26,8 +26,8 @@ from native_build import CSRC, Compiler, native_sources  # noqa: E402
 
 FAKE = CSRC / "tests" / "fake_ane"
 STUBS = ROOT / "scripts" / "macos_stubs" / "IOSurface" / "include"
-# The framework and its classes are looked for as on a Mac; these two calls find the fake.
-WRAPPED = ["dlopen", "NSClassFromString"]
+# The framework, its classes and their methods are looked for as on a Mac; these calls find the fake.
+WRAPPED = ["dlopen", "NSClassFromString", "class_copyMethodList", "method_getTypeEncoding"]
 OBJECTIVE_C = [
     "-fobjc-runtime=gcc",
     "-fexceptions",

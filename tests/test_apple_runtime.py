@@ -59,17 +59,22 @@ class FakeLibrary(Library):
         return self.open(temp_dir=str(folder).encode()) if folder else self.open()
 
 
-@pytest.fixture
-def fake(fake_ane_path: Path) -> Iterator[FakeLibrary]:
-    """Afterwards nothing may be alive on either side, and nothing done that the framework would punish."""
-    library = FakeLibrary(fake_ane_path)
-    yield library
+def assert_nothing_is_left(library: FakeLibrary) -> None:
+    """Nothing may be alive on either side, and nothing have been done that the framework would punish."""
     library.release_all()
     misuse = library.misuse()
     library.c.fake_ane_reset()
     held = library.open().counters()["backend_objects"]
     library.release_all()
     assert (misuse, held, library.count("live")) == ("", 0, 0)
+
+
+@pytest.fixture
+def fake(fake_ane_path: Path) -> Iterator[FakeLibrary]:
+    library = FakeLibrary(fake_ane_path)
+    yield library
+    assert library.count("demand") == 0, "a program was loaded that had not been compiled"
+    assert_nothing_is_left(library)
 
 
 def run_difference(device: Device) -> float:

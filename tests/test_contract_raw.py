@@ -23,12 +23,6 @@ SIZE = 2 * WIDTH * WIDTH
 
 
 @pytest.fixture
-def backend(emulator_path: Path) -> tuple[Path, int]:
-    """The emulator alone: the real device's half is not there yet."""
-    return emulator_path, abi.EMULATOR
-
-
-@pytest.fixture
 def device(library: Library) -> Device:
     """What a chip does: weights frozen, loads that compile."""
     rules = b"load-compiles=on,weights-frozen=on,procedure-index-ignored=15,qos-range=63"

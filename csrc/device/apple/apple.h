@@ -58,11 +58,13 @@ struct ane_backend_program {
   ane_signature signature;
   bool loaded;
   char *report;
+  ane_backend_surface *chain_statistics; /* of the first chain on; NULL before */
 };
 
 struct ane_backend_request {
   ane_backend_program *program;
   id request; /* held; it keeps its surface objects, and they their surfaces */
+  bool has_statistics;
 };
 
 /* ---- surface.m ---- */
@@ -91,6 +93,8 @@ typedef struct {
 ane_status ane_make_model(const ane_classes *classes, NSData *text, NSDictionary *weights, id *model, ane_error *error);
 /* Compiles, unless a compiled program is there, and loads. */
 ane_status ane_compile_and_load(id<ANEModel> model, ane_compile_run *run, ane_error *error);
+/* Loads only, with the retries of a load; the framework is known to compile then what it never compiled. */
+ane_status ane_load_model(id<ANEModel> model, ane_compile_run *run, ane_error *error);
 ane_status ane_unload_model(id<ANEModel> model, ane_error *error);
 
 /* ---- ports.m ---- */
@@ -104,12 +108,54 @@ ane_status ane_apple_program_create(ane_backend_device *device, const char *mil,
                                     ane_backend_program **program, ane_backend_program_info *info, ane_error *error);
 ane_status ane_apple_program_unload(ane_backend_program *program, ane_error *error);
 void ane_apple_program_destroy(ane_backend_program *program);
+/* The steps before a compile. `program` needs its device only, and gets model and directory ... */
+ane_status ane_program_prepare(ane_backend_program *program, NSData *text, const ane_blob *blobs, size_t blob_count,
+                               ane_error *error);
+/* ... whose files these are; for the holder of the directory's write lock. */
+ane_status ane_program_write(ane_backend_program *program, NSData *text, const ane_blob *blobs, size_t blob_count,
+                             ane_error *error);
+/* Gives up model and directory, of a program that is not loaded. */
+void ane_program_drop(ane_backend_program *program);
+/* Those of `program`, which is not loaded, give way to those of `next`, which has none afterwards. */
+void ane_program_take(ane_backend_program *program, ane_backend_program *next);
 
 /* ---- request.m ---- */
 ane_status ane_apple_request_create(ane_backend_program *program, ane_backend_surface *const *inputs,
                                     size_t input_count, ane_backend_surface *const *outputs, size_t output_count,
                                     ane_backend_request **request, ane_error *error);
+/* `raw` may be NULL. */
+ane_status ane_apple_raw_request_create(ane_backend_program *program, ane_backend_surface *const *inputs,
+                                        size_t input_count, ane_backend_surface *const *outputs, size_t output_count,
+                                        const ane_backend_raw_request *raw, ane_backend_request **request,
+                                        ane_error *error);
 void ane_apple_request_destroy(ane_backend_request *request);
 ane_status ane_apple_evaluate(ane_backend_request *request, const uint64_t *input_seeds, ane_error *error);
+/* An _ANEIOSurfaceObject. May throw. */
+ane_status ane_wrap_surface(ane_backend_program *program, ane_backend_surface *surface, id *object, ane_error *error);
+
+/* ---- raw.m: calls for probes, and what is looked up only when it is needed. The functions may throw ---- */
+extern const ane_backend_raw ane_apple_raw;
+ane_status ane_find_class(NSString *name, Class *class, ane_error *error);
+ane_status ane_need_method(id object, SEL method, ane_error *error); /* of an object or of a class */
+ane_status ane_find_factory(NSString *name, SEL method, Class *class, ane_error *error); /* a class and its method */
+ane_status ane_shared_client(id<ANEClient> *client, ane_error *error);
+ane_status ane_inner_model(id<ANEModel> model, id *inner, ane_error *error); /* the _ANEModel of a loaded model */
+
+/* ---- raw_request.m: may throw ---- */
+typedef struct {
+  id weights_buffer;   /* nil: none */
+  NSArray *statistics; /* nil: none */
+  NSNumber *procedure_index;
+} ane_request_parts;
+ane_status ane_raw_parts(ane_backend_program *program, const ane_backend_raw_request *raw, ane_request_parts *parts,
+                         ane_error *error);
+ane_status ane_raw_attach_events(id<ANERequest> request, uint32_t count, ane_error *error);
+
+/* ---- raw_api.m, raw_reload.m, raw_chain.m: as in ane_backend_raw ---- */
+ane_status ane_apple_raw_api(ane_backend_device *device, char **json, ane_error *error);
+ane_status ane_apple_raw_reload(ane_backend_program *program, ane_raw_reload_kind kind, const ane_blob *blobs,
+                                size_t blob_count, bool *loaded, ane_error *error);
+ane_status ane_apple_raw_set_stats_mask(ane_backend_program *program, uint32_t mask, bool *loaded, ane_error *error);
+ane_status ane_apple_raw_chain(ane_backend_request *const *requests, size_t count, ane_error *error);
 
 #endif

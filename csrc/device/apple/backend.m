@@ -86,6 +86,7 @@ const ane_backend *ane_apple_backend(void) {
       .request_create = ane_apple_request_create,
       .request_destroy = ane_apple_request_destroy,
       .evaluate = ane_apple_evaluate,
+      .raw = &ane_apple_raw,
   };
   return &backend;
 }

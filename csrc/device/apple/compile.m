@@ -99,13 +99,17 @@ static ane_status load(id<ANEModel> model, unsigned tries, ane_compile_run *run,
   return status;
 }
 
+ane_status ane_load_model(id<ANEModel> model, ane_compile_run *run, ane_error *error) {
+  return load(model, LOAD_TRIES, run, error);
+}
+
 ane_status ane_compile_and_load(id<ANEModel> model, ane_compile_run *run, ane_error *error) {
   if (is_cached(model) && load(model, 1, run, error) == ANE_OK) {
     run->from_cache = true;
     return ANE_OK;
   }
   ane_status status = compile(model, run, error);
-  return status == ANE_OK ? load(model, LOAD_TRIES, run, error) : status;
+  return status == ANE_OK ? ane_load_model(model, run, error) : status;
 }
 
 ane_status ane_unload_model(id<ANEModel> model, ane_error *error) {

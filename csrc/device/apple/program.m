@@ -29,14 +29,32 @@ static ane_status tell_directory(ane_backend_program *program, ane_error *error)
   return ANE_OK;
 }
 
+ane_status ane_program_prepare(ane_backend_program *program, NSData *text, const ane_blob *blobs, size_t blob_count,
+                               ane_error *error) {
+  id model = nil;
+  NSString *identifier = nil;
+  ane_status status = ane_blobs_check(blobs, blob_count, error);
+  if (status != ANE_OK) return status;
+  status = ane_make_model(&program->device->classes, text, ane_blobs_weights(blobs, blob_count), &model, error);
+  if (status != ANE_OK) return status;
+  program->model = ane_hold(model);
+  if ((status = identify(program, &identifier, error)) != ANE_OK) return status;
+  return ane_directory_acquire(program->device->root, ane_text(identifier), &program->directory, error);
+}
+
+ane_status ane_program_write(ane_backend_program *program, NSData *text, const ane_blob *blobs, size_t blob_count,
+                             ane_error *error) {
+  ane_status status = ane_directory_write(program->directory, ANE_MODEL_FILE, [text bytes], [text length], error);
+  if (status == ANE_OK) status = ane_blobs_write(program->directory, blobs, blob_count, error);
+  return status == ANE_OK ? tell_directory(program, error) : status;
+}
+
 static ane_status write_and_compile(ane_backend_program *program, NSData *text, const ane_blob *blobs,
                                     size_t blob_count, ane_compile_run *run, ane_error *error) {
   int lock;
   ane_status status = ane_directory_begin_writing(program->directory, &lock, error);
   if (status != ANE_OK) return status;
-  status = ane_directory_write(program->directory, ANE_MODEL_FILE, [text bytes], [text length], error);
-  if (status == ANE_OK) status = ane_blobs_write(program->directory, blobs, blob_count, error);
-  if (status == ANE_OK) status = tell_directory(program, error);
+  status = ane_program_write(program, text, blobs, blob_count, error);
   if (status == ANE_OK) status = ane_compile_and_load(program->model, run, error);
   program->loaded = status == ANE_OK;
   ane_directory_end_writing(lock);
@@ -49,9 +67,10 @@ static ane_status read_ports(ane_backend_program *program, NSData *text, bool *v
   return status == ANE_OK ? ane_ports_verify(program->model, &program->signature, verified, error) : status;
 }
 
-static char *report(NSString *identifier, const ane_compile_run *run, bool ports_verified) {
+static char *report(const ane_directory *directory, const ane_compile_run *run, bool ports_verified) {
+  const char *identifier = strrchr(ane_directory_path(directory), '/') + 1;
   return ane_json(@{
-    @"identifier" : identifier,
+    @"identifier" : [NSString stringWithUTF8String:identifier],
     @"compiles" : @(run->compiles),
     @"loads" : @(run->loads),
     @"ports_verified" : @(ports_verified ? 1 : 0),
@@ -60,20 +79,12 @@ static char *report(NSString *identifier, const ane_compile_run *run, bool ports
 
 static ane_status create(ane_backend_program *program, NSData *text, const ane_blob *blobs, size_t blob_count,
                          ane_compile_run *run, ane_error *error) {
-  id model = nil;
-  NSString *identifier = nil;
   bool ports_verified = false;
-  ane_status status = ane_blobs_check(blobs, blob_count, error);
-  if (status != ANE_OK) return status;
-  status = ane_make_model(&program->device->classes, text, ane_blobs_weights(blobs, blob_count), &model, error);
-  if (status != ANE_OK) return status;
-  program->model = ane_hold(model);
-  if ((status = identify(program, &identifier, error)) != ANE_OK) return status;
-  status = ane_directory_acquire(program->device->root, ane_text(identifier), &program->directory, error);
+  ane_status status = ane_program_prepare(program, text, blobs, blob_count, error);
   if (status != ANE_OK) return status;
   if ((status = write_and_compile(program, text, blobs, blob_count, run, error)) != ANE_OK) return status;
   if ((status = read_ports(program, text, &ports_verified, error)) != ANE_OK) return status;
-  program->report = report(identifier, run, ports_verified);
+  program->report = report(program->directory, run, ports_verified);
   return program->report ? ANE_OK : ane_fail(error, ANE_COMPILE_FAILED, "no report could be written");
 }
 
@@ -125,11 +136,25 @@ ane_status ane_apple_program_unload(ane_backend_program *program, ane_error *err
   return status;
 }
 
+void ane_program_drop(ane_backend_program *program) {
+  ane_drop(&program->model);
+  leave_directory(program);
+}
+
+void ane_program_take(ane_backend_program *program, ane_backend_program *next) {
+  ane_program_drop(program);
+  program->model = next->model;
+  program->directory = next->directory;
+  program->loaded = next->loaded;
+  next->model = nil;
+  next->directory = NULL;
+}
+
 void ane_apple_program_destroy(ane_backend_program *program) {
   @autoreleasepool {
-    ane_drop(&program->model);
+    ane_program_drop(program);
   }
-  leave_directory(program);
+  if (program->chain_statistics) ane_apple_surface_destroy(program->chain_statistics);
   ane_signature_free(&program->signature);
   free(program->report);
   free(program);

@@ -9,30 +9,66 @@
 static struct setting {
   const char *name;
   int64_t value, standard;
-} settings[] = {
-    {"cache", 0, 0},           {"attributes", 1, 1},  {"reverse_order", 0, 0},   {"row_stride_extra", 0, 0},
-    {"symbol_suffix", 0, 0},   {"own_symbols", 0, 0}, {"extra_port", 0, 0},      {"refuse_no_weights", 0, 0},
-    {"invalid_request", 0, 0}, {"stall_ms", 0, 0},    {"extra_retain", 0, 0},    {"throw_string", 0, 0},
-    {"lock_code", 0, 0},       {"has_ane", 1, 1},     {"virtual_machine", 0, 0}, {"executor", 0, 0}};
+} settings[] = {{"cache", 0, 0},
+                {"attributes", 1, 1},
+                {"reverse_order", 0, 0},
+                {"row_stride_extra", 0, 0},
+                {"symbol_suffix", 0, 0},
+                {"own_symbols", 0, 0},
+                {"extra_port", 0, 0},
+                {"refuse_no_weights", 0, 0},
+                {"invalid_request", 0, 0},
+                {"stall_ms", 0, 0},
+                {"extra_retain", 0, 0},
+                {"throw_string", 0, 0},
+                {"lock_code", 0, 0},
+                {"has_ane", 1, 1},
+                {"virtual_machine", 0, 0},
+                {"executor", 0, 0},
+                {"qos", 21, 21},
+                {"probing", 0, 0},
+                {"frozen", 1, 1},
+                {"procedures", 0, 0},
+                {"weights_buffer", 0, 0},
+                {"hardware_ns", 0, 0},
+                {"mask", 0, 0},
+                {"events", 0, 0},
+                {"real_time", 0, 0},
+                {"chaining", 0, 0}};
 static struct text_setting {
   const char *name;
   char text[256];
   const char *standard;
-} texts[] = {{"profile", "exact", "exact"}, {"rules", "", ""}};
+} texts[] = {{"profile", "exact", "exact"}, {"rules", "", ""}, {"other_encoding", "", ""}};
 static struct step {
   const char *name;
   int64_t calls;
   uint64_t failures;
   char how[8], domain[64], text[256];
   int64_t code;
-} steps[] = {{.name = "descriptor"}, {.name = "model"},      {.name = "identifier"},     {.name = "compile"},
-             {.name = "load"},       {.name = "attributes"}, {.name = "request"},        {.name = "evaluate"},
-             {.name = "unload"},     {.name = "surface"},    {.name = "surface_object"}, {.name = "device_info"}};
-static const char *const live_names[FAKE_KINDS] = {"live_descriptors", "live_models", "live_requests",
-                                                   "live_surface_objects", "live_surfaces"};
+} steps[] = {{.name = "descriptor"},    {.name = "model"},
+             {.name = "identifier"},    {.name = "compile"},
+             {.name = "load"},          {.name = "demand"},
+             {.name = "attributes"},    {.name = "surface_object"},
+             {.name = "request"},       {.name = "evaluate"},
+             {.name = "unload"},        {.name = "surface"},
+             {.name = "device_info"},   {.name = "inner_model"},
+             {.name = "program"},       {.name = "mask"},
+             {.name = "client"},        {.name = "direct"},
+             {.name = "real_time"},     {.name = "process"},
+             {.name = "connection"},    {.name = "begin"},
+             {.name = "end"},           {.name = "statistics"},
+             {.name = "event"},         {.name = "signal_event"},
+             {.name = "shared_events"}, {.name = "buffer"},
+             {.name = "output_sets"},   {.name = "chaining_request"},
+             {.name = "output_set"},    {.name = "inputs_ready"},
+             {.name = "prepare"},       {.name = "enqueue"},
+             {.name = "buffers_ready"}};
+static const char *const live_names[FAKE_KINDS] = {"live_descriptors",     "live_models",   "live_requests",
+                                                   "live_surface_objects", "live_surfaces", "live_others"};
 static int64_t live[FAKE_KINDS], misuses;
 static char latest_misuse[256];
-static char hidden[8][160];
+static char hidden[8][256];
 static size_t hidden_count;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -59,6 +95,7 @@ void fake_ane_reset(void) {
   hidden_count = 0;
   pthread_mutex_unlock(&mutex);
   fake_forget_compiled();
+  fake_forget_chain();
   forget_leaked();
 }
 

@@ -21,8 +21,18 @@ static void give(NSError **target, const ane_error *error) {
   if (target) *target = from_emulator(error);
 }
 
+/* A blob file of one tensor, with other values: they follow two headers of 64 bytes. */
+static NSData *with_payload(NSData *file, NSData *payload) {
+  enum { HEADERS = 128 };
+  NSMutableData *changed = [NSMutableData dataWithData:file];
+  NSUInteger room = [file length] > HEADERS ? [file length] - HEADERS : 0;
+  NSUInteger length = [payload length] < room ? [payload length] : room;
+  [changed replaceBytesInRange:NSMakeRange(HEADERS, length) withBytes:[payload bytes]];
+  return changed;
+}
+
 /* Every file below the directory is a weight, but for those with names of their own. The dictionary keeps the bytes. */
-static NSDictionary *weight_files(NSString *directory) {
+static NSDictionary *weight_files(NSString *directory, NSData *instead) {
   NSSet *others = [NSSet setWithObjects:@"model.mil", @"net.plist", @"data", nil];
   NSMutableDictionary *files = [NSMutableDictionary dictionary];
   NSFileManager *manager = [NSFileManager defaultManager];
@@ -32,6 +42,7 @@ static NSDictionary *weight_files(NSString *directory) {
     if ([others containsObject:relative] || [relative hasPrefix:@"."]) continue;
     if (![manager fileExistsAtPath:path isDirectory:&is_folder] || is_folder) continue;
     NSData *data = [NSData dataWithContentsOfFile:path];
+    if (data && instead) data = with_payload(data, instead);
     if (data) [files setObject:data forKey:[@"@model_path/" stringByAppendingString:relative]];
   }
   return files;
@@ -62,7 +73,7 @@ static ane_status start(fake_engine *engine, NSData *text, NSDictionary *files, 
   return status;
 }
 
-fake_engine *fake_engine_create(NSString *directory, NSError **error) {
+fake_engine *fake_engine_create(NSString *directory, NSData *instead, NSError **error) {
   NSData *text = [NSData dataWithContentsOfFile:[directory stringByAppendingPathComponent:@"model.mil"]];
   if (!text) {
     fake_misused("there is no model.mil to compile");
@@ -73,7 +84,7 @@ fake_engine *fake_engine_create(NSString *directory, NSError **error) {
   }
   fake_engine *engine = calloc(1, sizeof *engine);
   ane_error failure = {0};
-  if (start(engine, text, weight_files(directory), &failure) == ANE_OK) return engine;
+  if (start(engine, text, weight_files(directory, instead), &failure) == ANE_OK) return engine;
   give(error, &failure);
   fake_engine_destroy(engine);
   return NULL;

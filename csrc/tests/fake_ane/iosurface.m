@@ -99,6 +99,9 @@ kern_return_t IOSurfaceUnlock(IOSurfaceRef surface, IOSurfaceLockOptions options
 - (IOSurfaceRef)ioSurface {
   return surface;
 }
+- (NSData *)bytes {
+  return [NSData dataWithBytes:fake(surface)->base length:fake(surface)->bytes];
+}
 - (void)dealloc {
   CFRelease(surface);
   [super dealloc];

@@ -1,4 +1,4 @@
-// The four classes that make a program run, and the one that describes the machine. Only what is documented of them.
+// The classes that make a program, and the one that describes the machine. Only what is documented of them.
 #include <unistd.h>
 
 #import "fake.h"
@@ -69,17 +69,8 @@ static NSString *hex_sha256(NSArray *parts) {
 }
 @end
 
-@interface _ANEInMemoryModel : FakeObject {
-  _ANEInMemoryModelDescriptor *descriptor;
-  NSString *identifier;
-  NSURL *directory;
-  fake_engine *engine;
-  BOOL loaded;
-}
-@end
-
-static void check_call(unsigned int qos, NSDictionary *options) {
-  if (qos != 21) fake_misused("a QoS that is not 21");
+void fake_check_call(unsigned int qos, NSDictionary *options) {
+  if (qos != fake_setting("qos")) fake_misused("a QoS that was not expected");
   if (!options || [options count] > 0) fake_misused("options that are not an empty dictionary");
 }
 
@@ -96,6 +87,7 @@ static void check_call(unsigned int qos, NSDictionary *options) {
 }
 - (void)dealloc {
   if (loaded) fake_misused("a model was released while it was loaded");
+  [self forgetLoaded];
   fake_engine_destroy(engine);
   [descriptor release];
   [identifier release];
@@ -139,27 +131,59 @@ static void check_call(unsigned int qos, NSDictionary *options) {
 }
 
 - (BOOL)compileWithQoS:(unsigned int)qos options:(NSDictionary *)options error:(NSError **)error {
-  check_call(qos, options);
+  fake_check_call(qos, options);
   if (!fake_step("compile", error)) return NO;
   if (loaded) fake_misused("a loaded model was compiled");
   if (descriptor) [self saveModelFiles];
   fake_engine_destroy(engine);
-  engine = fake_engine_create([directory path], error);
+  engine = fake_engine_create([directory path], nil, error);
   if (engine && fake_setting("cache")) [self remember];
   return engine != NULL;
 }
 
+/* Another identity than one that was compiled is compiled now. */
+- (BOOL)compileOnDemand:(NSError **)error {
+  NSString *kept = [compiled_programs() objectForKey:identifier];
+  if (!kept && !fake_step("demand", error)) return NO;
+  if (descriptor) [self saveModelFiles];
+  engine = fake_engine_create(kept ? kept : [directory path], nil, error);
+  return engine != NULL;
+}
+
 - (BOOL)loadWithQoS:(unsigned int)qos options:(NSDictionary *)options error:(NSError **)error {
-  check_call(qos, options);
+  fake_check_call(qos, options);
   if (!fake_step("load", error)) return NO;
   if (loaded) fake_misused("a loaded model was loaded");
-  if (!engine) {
-    NSString *kept = [compiled_programs() objectForKey:identifier];
-    if (!kept) fake_misused("a model was loaded that was not compiled");
-    engine = fake_engine_create(kept ? kept : [directory path], error);
+  if (mask && !fake_setting("mask")) {
+    if (error) *error = fake_error(@"com.apple.appleneuralengine", 6, @"Program load failure (0x1)", nil);
+    return NO;
   }
-  loaded = engine != NULL;
-  return loaded;
+  if (!engine && ![self compileOnDemand:error]) return NO;
+  loaded = YES;
+  model = [[_ANEModel ofModel:self] retain];
+  program = [[_ANEProgramForEvaluation ofModel:model] retain];
+  return YES;
+}
+
+- (void)forgetLoaded {
+  [model forgetOwner];
+  [model release];
+  [program release];
+  model = nil;
+  program = nil;
+}
+- (_ANEModel *)model {
+  return fake_step("inner_model", NULL) ? model : nil;
+}
+- (_ANEProgramForEvaluation *)program {
+  return fake_step("program", NULL) ? program : nil;
+}
+- (uint64_t)string_id {
+  return [identifier hash];
+}
+- (void)setPerfStatsMask:(unsigned int)given {
+  (void)fake_step("mask", NULL);
+  mask = given;
 }
 
 - (NSDictionary *)modelAttributes {
@@ -167,66 +191,63 @@ static void check_call(unsigned int qos, NSDictionary *options) {
   return loaded && fake_setting("attributes") ? fake_engine_attributes(engine) : @{};
 }
 
+/* A program of one procedure, of which any number will do, unless a test asks for more. */
+- (BOOL)hasProcedure:(NSUInteger)index error:(NSError **)error {
+  NSUInteger procedures = (NSUInteger)fake_setting("procedures");
+  if (procedures == 0 || index < procedures) return YES;
+  if (error)
+    *error = fake_error(
+        @"com.apple.appleneuralengine", 8,
+        @"ANEProgramProcessRequestDirect() Failed with status=0x2 : statusType=0x9 : Program Inference error", nil);
+  return NO;
+}
+
+- (BOOL)runInputs:(NSArray *)inputs outputs:(NSArray *)outputs error:(NSError **)error {
+  return fake_engine_run(engine, inputs, outputs, error);
+}
+
+/* The program with the buffer's bytes as its weights. */
+- (BOOL)run:(_ANERequest *)request withWeights:(_ANEIOSurfaceObject *)buffer error:(NSError **)error {
+  fake_engine *other = fake_engine_create([directory path], [buffer bytes], error);
+  BOOL done = other && fake_engine_run(other, [request inputArray], [request outputArray], error);
+  fake_engine_destroy(other);
+  return done;
+}
+
+- (BOOL)run:(_ANERequest *)request
+       step:(const char *)step
+        qos:(unsigned int)qos
+    options:(NSDictionary *)options
+      error:(NSError **)error {
+  fake_check_call(qos, options);
+  if (!loaded) fake_misused("a model was evaluated that is not loaded");
+  if (!fake_step(step, error) || !loaded || ![self hasProcedure:[request procedure] error:error]) return NO;
+  if (fake_setting("stall_ms")) usleep((useconds_t)fake_setting("stall_ms") * 1000);
+  BOOL other_weights = [request weightsBuffer] && fake_setting("weights_buffer");
+  BOOL done = other_weights ? [self run:request withWeights:[request weightsBuffer] error:error]
+                            : [self runInputs:[request inputArray] outputs:[request outputArray] error:error];
+  if (done) [request wasEvaluated];
+  return done;
+}
+
 - (BOOL)evaluateWithQoS:(unsigned int)qos
                 options:(NSDictionary *)options
                 request:(_ANERequest *)request
                   error:(NSError **)error {
-  check_call(qos, options);
-  if (!loaded) fake_misused("a model was evaluated that is not loaded");
-  if (!fake_step("evaluate", error) || !loaded) return NO;
-  if (fake_setting("stall_ms")) usleep((useconds_t)fake_setting("stall_ms") * 1000);
-  return fake_engine_run(engine, [request inputArray], [request outputArray], error);
+  return [self run:request step:"evaluate" qos:qos options:options error:error];
 }
 
+/* What was compiled for an identity is what is loaded for it again, whatever became of the files. */
 - (BOOL)unloadWithQoS:(unsigned int)qos error:(NSError **)error {
-  check_call(qos, @{});
+  fake_check_call(qos, @{});
   if (!loaded) fake_misused("a model was unloaded that is not loaded");
   loaded = NO;
-  fake_engine_destroy(engine);
-  engine = NULL;
+  [self forgetLoaded];
+  if (!fake_setting("frozen")) {
+    fake_engine_destroy(engine);
+    engine = NULL;
+  }
   return fake_step("unload", error);
-}
-@end
-
-@implementation _ANERequest
-+ (fake_kind)kind {
-  return FAKE_REQUEST;
-}
-static BOOL counts_up(NSArray *indices, NSUInteger count) {
-  for (NSUInteger i = 0; i < count && i < [indices count]; i++)
-    if ([[indices objectAtIndex:i] unsignedIntegerValue] != i) return NO;
-  return [indices count] == count;
-}
-+ (id)requestWithInputs:(NSArray *)inputs
-           inputIndices:(NSArray *)input_indices
-                outputs:(NSArray *)outputs
-          outputIndices:(NSArray *)output_indices
-          weightsBuffer:(id)weights_buffer
-              perfStats:(NSArray *)perf_stats
-         procedureIndex:(NSNumber *)procedure_index {
-  if (weights_buffer || perf_stats || [procedure_index intValue] != 0)
-    fake_misused("a request with more than surfaces");
-  if (!counts_up(input_indices, [inputs count]) || !counts_up(output_indices, [outputs count]))
-    fake_misused("a request whose indices do not count up");
-  if (!fake_step("request", NULL)) return nil;
-  _ANERequest *request = [[[[self alloc] init] autorelease] leaked];
-  request->inputs = [inputs copy];
-  request->outputs = [outputs copy];
-  return request;
-}
-- (void)dealloc {
-  [inputs release];
-  [outputs release];
-  [super dealloc];
-}
-- (BOOL)validate {
-  return !fake_setting("invalid_request") && [inputs count] > 0 && [outputs count] > 0;
-}
-- (NSArray *)inputArray {
-  return inputs;
-}
-- (NSArray *)outputArray {
-  return outputs;
 }
 @end
 

@@ -16,6 +16,8 @@
 @property(readonly) const char *UTF8String;
 - (BOOL)isEqualToString:(NSString *)other;
 - (BOOL)hasPrefix:(NSString *)prefix;
+- (NSString *)stringByAppendingString:(NSString *)other;
+- (NSString *)stringByAppendingPathComponent:(NSString *)component;
 @end
 
 @interface NSNumber : NSObject
@@ -26,6 +28,7 @@
 + (NSNumber *)numberWithUnsignedLong:(unsigned long)value;
 + (NSNumber *)numberWithLongLong:(long long)value;
 + (NSNumber *)numberWithUnsignedLongLong:(unsigned long long)value;
++ (NSNumber *)numberWithUnsignedInteger:(NSUInteger)value;
 + (NSNumber *)numberWithBool:(BOOL)value;
 + (NSNumber *)numberWithDouble:(double)value;
 @property(readonly) long long longLongValue;
@@ -34,6 +37,7 @@
 @interface NSData : NSObject
 + (instancetype)dataWithBytes:(const void *)bytes length:(NSUInteger)length;
 + (instancetype)dataWithBytesNoCopy:(void *)bytes length:(NSUInteger)length freeWhenDone:(BOOL)free;
++ (instancetype)dataWithContentsOfFile:(NSString *)path;
 @property(readonly) const void *bytes;
 @property(readonly) NSUInteger length;
 @end
@@ -72,6 +76,11 @@
 
 @interface NSURL : NSObject
 + (NSURL *)fileURLWithPath:(NSString *)path;
+@end
+
+@interface NSBundle : NSObject
++ (instancetype)bundleWithPath:(NSString *)path;
+- (id)objectForInfoDictionaryKey:(NSString *)key;
 @end
 
 @interface NSError : NSObject
