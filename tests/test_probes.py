@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from anetrain.probe.run import Run, Settings
 from anetrain.probe.samples import MARK, Sample, compared
 from anetrain.results import Experiment, Refusal, Verdict
 
+ROOT = Path(__file__).parent.parent
 UNLIMITED = 2**32 - 1
 # The probes that need no raw calls, and what they say of an m4.
 M4 = {
@@ -160,6 +163,12 @@ def test_halving_finds_a_ceiling(limit: int) -> None:
 
 def _is_right_channel(made: Experiment) -> bool:
     return made.parameters["kind"] == "channels" and worked(made) == "yes"
+
+
+def test_the_page_names_the_rules() -> None:
+    rows = [line.split("|") for line in (ROOT / "docs/probe.md").read_text().splitlines() if line.startswith("| `")]
+    written = {row[1].strip(" `"): set(re.findall("`([a-z0-9-]+)`", row[3])) for row in rows}
+    assert {name: written[name] for name in M4} == {probe.name: set(probe.rules) for probe in PROBES}
 
 
 # ---------------------------------------------------------------- judging what was not seen on a device

@@ -35,7 +35,7 @@ class SdpaMask(Probe):
     def trials(self, scale: Scale) -> Sequence[Trial]:
         names = [NONE, INLINE, BLOB, RUN_TIME, COMPOSED]
         if scale == "full":
-            names += [BLOB + LARGE, RUN_TIME + LARGE]
+            names += [NONE + LARGE, BLOB + LARGE]
         return [Trial(name, timeout_s=300.0 if LARGE in name else 60.0) for name in names]
 
     def experiment(self, lab: Lab, trial: Trial) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class SdpaMask(Probe):
 
     def judge(self, experiments: Sequence[Experiment]) -> Verdict:
         masked = [made for made in experiments if made.name.startswith("mask ")]
-        answer = combined(map(_ignored, masked))
+        answer = combined(_ignored(made) for made in masked if made.status != "refused")
         return self.verdict(
             experiments, answer, f"{SAID[answer]}: {evidence(experiments)}", {features.SDPA_MASK: opposite(answer)}
         )
