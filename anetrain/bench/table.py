@@ -87,10 +87,15 @@ def _reasons(measured: Sequence[Measurement]) -> list[str]:
 
 
 def table(columns: Sequence[str], measured: Sequence[Measurement], device: Device) -> str:
-    shown = _columns(columns, device)
-    rows = [[column.title for column in shown], *([column.cell(one) for column in shown] for one in measured)]
+    rows = rows_of(columns, measured, device)
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join(_line(row, widths) for row in rows)
+
+
+def rows_of(columns: Sequence[str], measured: Sequence[Measurement], device: Device) -> list[list[str]]:
+    """The table's cells; the first row has the titles."""
+    shown = _columns(columns, device)
+    return [[column.title for column in shown], *([column.cell(one) for column in shown] for one in measured)]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -110,7 +115,7 @@ def _columns(names: Sequence[str], device: Device) -> list[_Column]:
     return [
         *shown,
         _Column("samples", _samples),
-        _Column("error / allowed", lambda one: _error(one.check) if one.check else NOTHING),
+        _Column("error / allowed", lambda one: error_of(one.check) if one.check else NOTHING),
         _Column("status", lambda one: one.status),
     ]
 
@@ -151,7 +156,7 @@ def _samples(one: Measurement) -> str:
     return f"{len(one.timing.samples_s)}{each}{'' if one.timing.stable else UNSTABLE}"
 
 
-def _error(check: Check) -> str:
+def error_of(check: Check) -> str:
     found = "not finite" if check.largest_error is None else f"{check.largest_error:.2g}"
     return f"{found} / {check.allowed:.2g}"
 

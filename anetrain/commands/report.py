@@ -3,36 +3,88 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from anetrain import files, results
 from anetrain.commands.running import run
-from anetrain.report import exchange, submission, validation
+from anetrain.report import exchange, pages, submission, validation
 
 _EXAMPLE = """examples:
+  anetrain report results/*.json --out report
   anetrain report validate results/*.json
   anetrain report submit --results results/peak.json --contributor NAME --out submission.json
   anetrain report community community_results.json --out published.json"""
 
 
+COMMANDS = ("make", "validate", "submit", "community")
+"""The first is meant where the first word is none of them."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] not in (*COMMANDS, "-h", "--help"):
+        words.insert(0, "make")
+    options = _parser().parse_args(words)
     return run(f"report {options.what}", options.work, options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="anetrain report",
-        description="Check files of results, make a submission of them, convert published figures. docs/report.md",
+        description="Pages of results with published figures beside them; checks; submissions. docs/report.md",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="what", required=True, metavar="validate|submit|community")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="|".join(COMMANDS))
+    _add_make(commands.add_parser("make", help="tables and charts, HTML and Markdown; need not be said"))
     _add_validate(commands.add_parser("validate", help="schema and arithmetic of any of our files"))
     _add_submit(commands.add_parser("submit", help="results of one device become one file to give to others"))
     _add_community(commands.add_parser("community", help="from and to the JSON that the community publishes"))
     return parser
+
+
+# ---------------------------------------------------------------- make
+
+
+def _add_make(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Tables and charts of any number of files, with the published figures beside them. Their order does not matter."
+    )
+    parser.epilog = "example: anetrain report make results/*.json submission.json --out report"
+    add = parser.add_argument
+    add("files", nargs="*", type=Path, metavar="FILE", help="results, submissions, community JSON, published figures")
+    add(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR|FILE",
+        help="a folder for report.html and report.md, or one file, .html or .md",
+    )
+    add("--html", action="store_true", help="only the page")
+    add("--markdown", action="store_true", help="only Markdown")
+    add("--force", action="store_true", help="overwrite")
+    parser.set_defaults(work=_make)
+
+
+def _make(options: argparse.Namespace) -> None:
+    for path in pages.write(options.files, _targets(options), overwrite=options.force):
+        print(f"written: {path}, {path.stat().st_size:,} bytes")
+
+
+def _targets(options: argparse.Namespace) -> list[Path]:
+    """What is to be written: the ending says what a file is; a folder gets both, or what was asked for."""
+    asked = {".html": options.html, ".md": options.markdown}
+    kinds = [ending for ending, wanted in asked.items() if wanted] or list(asked)
+    out = options.out
+    if out.suffix in asked and not out.is_dir():
+        if out.suffix not in kinds:
+            raise ValueError(f"--out {out} ends with {out.suffix}; expected {kinds[0]} as asked, or a folder")
+        return [out]
+    if out.is_file():
+        raise ValueError(f"--out {out} is a file; expected a folder, or a name that ends with .html or .md")
+    return [out / f"report{ending}" for ending in kinds]
 
 
 # ---------------------------------------------------------------- validate

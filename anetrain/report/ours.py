@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from anetrain.report.figures import Exact, Figure
+from anetrain.report.figures import Exact, Fail, Figure
 from anetrain.report.published import Row, Setting
 from anetrain.results import Measurement, Results
 
 SHAPE = {"layers", "channels", "spatial"}
+INT8 = {"layers", "channels", "side", "format"}
+UNTRIED = ("interrupted", "skipped")
 PROGRAM = "anetrain"  # of rows of training: other programs' steps hold other work
 
 Counterpart = tuple[str, dict[str, Setting], dict[str, float]]
@@ -20,7 +22,7 @@ Counterpart = tuple[str, dict[str, Setting], dict[str, float]]
 
 
 def rows_of(results: Results, source: str) -> list[Row]:
-    """Of what was measured and has a published counterpart; medians. Cases of one benchmark and configuration, such as
+    """Of what was measured, or failed, and has a published counterpart; medians. Cases of one benchmark and configuration, such as
     those of two precisions, make one row."""
     if results.device.kind != "ane":
         raise ValueError(f"{source}: it is of an {results.device.label}, and cannot stand beside devices")
@@ -34,7 +36,7 @@ def rows_of(results: Results, source: str) -> list[Row]:
     rows: dict[object, Row] = {}
     for measurement in results.measurements:
         counterpart = COUNTERPARTS.get(measurement.bench, _nothing)(measurement)
-        if counterpart is None or measurement.status != "measured":
+        if counterpart is None or measurement.status in UNTRIED:
             continue
         benchmark, configuration, figures = counterpart
         row = Row(
@@ -43,7 +45,7 @@ def rows_of(results: Results, source: str) -> list[Row]:
             configuration=configuration,
             chip=results.device.chip.removeprefix("Apple "),
             machine={name: value for name, value in machine.items() if value},
-            figures=_exact(figures),
+            figures=_exact(figures) if measurement.status == "measured" else _failed(measurement),
             source=source,
             date=results.provenance.started[:10],
         )
@@ -62,6 +64,16 @@ def _merged(one: Row, other: Row) -> Row:
 def _exact(figures: Mapping[str, float]) -> dict[str, Figure]:
     """Four digits: what a median is good for."""
     return {name: Exact(float(f"{value:.4g}")) for name, value in figures.items() if value}
+
+
+def _failed(one: Measurement) -> dict[str, Figure]:
+    """In the place of the figure that the case is about."""
+    name = "sustained_tflops" if "seconds" in one.parameters else "tflops"
+    if one.bench == "int8":
+        name = "fp16_tflops" if one.parameters["format"] == "fp16" else "int8_tops"
+    if one.bench == "train":
+        name = "step_ms"
+    return {name: Fail(fail=f"{one.status}: {one.reason}")}
 
 
 # ---------------------------------------------------------------- by bench; None: nothing of the kind was published
@@ -87,13 +99,15 @@ def _latency(one: Measurement) -> Counterpart | None:
 
 def _sram(one: Measurement) -> Counterpart | None:
     found = _settings(one)
-    if found.get("sweep") != "published":
+    if found.get("sweep") != "published" or not found.keys() >= SHAPE:
         return None
     return "sram_bench", {name: found[name] for name in ("channels", "spatial")}, _times(one)
 
 
 def _int8(one: Measurement) -> Counterpart | None:
     found: dict[str, Any] = _settings(one)
+    if found.keys() != INT8 or not isinstance(found["side"], int):
+        return None
     configuration = {"layers": found["layers"], "channels": found["channels"], "spatial": found["side"] ** 2}
     kind, rate = ("fp16", "fp16_tflops") if found["format"] == "fp16" else ("int8", "int8_tops")
     times = _times(one)
@@ -101,8 +115,10 @@ def _int8(one: Measurement) -> Counterpart | None:
 
 
 def _train(one: Measurement) -> Counterpart | None:
+    if not one.parameters.keys() >= {"model", "pipeline"}:
+        return None
     configuration = {"model": one.parameters["model"], "pipeline": one.parameters["pipeline"], "program": PROGRAM}
-    seen: Mapping[str, Any] = one.observed
+    seen = {name: value for name, value in one.observed.items() if isinstance(value, int | float)}
     figures = {
         "step_ms": one.figures.get("ms", 0.0),
         "forward_device_ms": seen.get("forward_device_ms", 0.0),
