@@ -22,8 +22,8 @@ Counterpart = tuple[str, dict[str, Setting], dict[str, float]]
 
 
 def rows_of(results: Results, source: str) -> list[Row]:
-    """Of what was measured, or failed, and has a published counterpart; medians. Cases of one benchmark and configuration, such as
-    those of two precisions, make one row."""
+    """Of what was measured, or failed, and has a published counterpart; medians. Cases of one benchmark and
+    configuration, such as those of two precisions, make one row."""
     if results.device.kind != "ane":
         raise ValueError(f"{source}: it is of an {results.device.label}, and cannot stand beside devices")
     if results.provenance.scale != "full":

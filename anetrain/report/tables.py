@@ -54,8 +54,9 @@ def training(entries: Sequence[Entry], published: Published, marks: Marks) -> Se
         "Training across chips",
         (
             Paragraph(
-                "A step is a micro-step without the update, unless a source says otherwise. Utilisation is given "
-                "twice: as its source has it, and as a share of what the chip does in fp16 (see Denominators)."
+                "A published step is a micro-step without the update, unless a source says otherwise; a step of the "
+                "program anetrain holds its share of the update, too. Utilisation is given twice: as its source has "
+                "it, and as a share of what the chip does in fp16 (see Denominators)."
             ),
             *charts,
             *([Paragraph(f"Not measured with train_large in the static pipeline: {missing}.")] if missing else []),
