@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ import pytest
 
 from anetrain import device
 from anetrain.isolate import Inline
+from anetrain.mil import Graph
 from anetrain.probe import Probe, catalogue
 from anetrain.probe.features import FEATURES
 from anetrain.probe.judging import combined, counted, phrase, worked
 from anetrain.probe.matmul_ceiling import STEP
 from anetrain.probe.run import Run, Settings
-from anetrain.probe.samples import MARK, Sample, compared
+from anetrain.probe.samples import MARK, Sample, compared, observe
 from anetrain.results import Experiment, Refusal, Verdict
+from tests.support import emulator
 
 ROOT = Path(__file__).parent.parent
 UNLIMITED = 2**32 - 1
@@ -271,3 +273,65 @@ def test_wrong_values_are_told_apart() -> None:
 def test_swapped_outputs_are_in_other_places() -> None:
     one, two = np.arange(4, dtype=np.float16), np.arange(4, 8, dtype=np.float16)
     assert compared({"a": two, "b": one}, Sample({}, {"a": one, "b": two})) == "in other places"
+
+
+def observed_with(run: Callable[[device.Surface, int], None], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of a program that doubles, where `run` stands for the engine: it gets the output's surface, and the how-manieth
+    run it is."""
+    graph = Graph()
+    graph.output("y", graph.input("a_x", (1, 4, 1, 32)) * 2.0)
+    samples = [Sample({"a_x": x}, {"y": 2 * x}) for x in (np.full((1, 4, 1, 32), n, np.float16) for n in (1, 2))]
+    runs = iter(range(9))
+
+    class Engine:
+        def __init__(self, outputs: Mapping[str, device.Surface]) -> None:
+            self.run = lambda: run(outputs["y"], next(runs))
+
+    monkeypatch.setattr(device.Program, "request", lambda program, inputs, outputs: Engine(outputs))
+    return str(observe(emulator("m4"), graph.program("B"), samples)["values"])
+
+
+def test_an_engine_that_does_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(value: float, surface: device.Surface) -> None:
+        surface.write(np.full((4, 32), value, np.float32))
+
+    assert observed_with(lambda y, n: None, monkeypatch) == "not written"
+    assert observed_with(lambda y, n: fill(2, y) if n == 0 else None, monkeypatch) == "not written"
+    assert observed_with(lambda y, n: fill(2, y), monkeypatch) == "those of the run before"
+    assert observed_with(lambda y, n: fill(0, y), monkeypatch) == "zero"
+    assert observed_with(lambda y, n: fill(2 * n + 2, y), monkeypatch) == "right"
+
+
+# ---------------------------------------------------------------- the matrix
+
+ALL_YES = {
+    "program(1.0) / ios16", "single-blob weights", "per-matrix weight blobs", "BLOBFILE offset references",
+    "channel flexibility", "several inputs", "surfaces in sorted order of names", "inputs of different sizes",
+    "outputs of different sizes", "three outputs", "surfaces below 49,152 bytes", "sequence of 1, padded to 32",
+    "softmax over no power of two", "more than 128 compiles in a process", "concat", "reduce_mean", "65,536 channels",
+}  # fmt: skip
+ALL_NO = {
+    "legacy blob header", "width below 32", "width above 32, no multiple of 32", "sequence of 1",
+    "more than 128 loaded programs", "matmul results of 32,768 and more",
+}  # fmt: skip
+ALL_UNKNOWN = {"rows padded to 64 bytes", "rsqrt with epsilon", "gelu with mode", "tile"}
+OTHERS = (
+    "program(1.3) / ios18", "mixed dialects", "fp32 inputs and outputs", "contraction over 65,536", "width of 65,536",
+    "partial sums of 32,768 and more", "subnormal products", "mask of scaled_dot_product_attention",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("profile", "others"),
+    [
+        ("m1", ("no", "partly", "no", "no", "no", "yes", "no", "unknown")),
+        ("m3ultra", ("yes", "yes", "yes", "no", "no", "no", "no", "no")),
+        ("m4", ("yes", "yes", "yes", "yes", "yes", "yes", "yes", "no")),
+    ],
+)
+def test_rows_of_the_matrix(profile: str, others: tuple[str, ...]) -> None:
+    filled: dict[str, str] = {}
+    for probe in PROBES:
+        filled |= verdict_of(probe, profile).features
+    of_all = [dict.fromkeys(ALL_YES, "yes"), dict.fromkeys(ALL_NO, "no"), dict.fromkeys(ALL_UNKNOWN, "unknown")]
+    assert filled == {**of_all[0], **of_all[1], **of_all[2], **dict(zip(OTHERS, others, strict=True))}
