@@ -107,3 +107,12 @@ class Lacking(Troubles):
 
     def lacks(self, device: Device) -> str:
         return f"a device of the kind {device.kind} has nothing of the sort"
+
+
+class Alone(Troubles):
+    """The third experiment wants a process of its own."""
+
+    name = "alone"
+
+    def trials(self, scale: Scale) -> Sequence[Trial]:
+        return [Trial(name, alone=name == "c") for name in "abcd"]

@@ -17,7 +17,7 @@ from anetrain.errors import DeviceUnavailable
 from anetrain.isolate import Inline, Runner, Worker
 from anetrain.probe.run import Run, Settings
 from anetrain.results import Experiment, Verdict
-from tests.probe_children import BEGUN, Bisection, Budgets, Lacking, Slow, Troubles
+from tests.probe_children import BEGUN, Alone, Bisection, Budgets, Lacking, Slow, Troubles
 
 ROOT = Path(__file__).parent.parent
 M4 = {"kind": "emulator:m4", "live_budget": 2**32 - 1, "compile_budget": 2**32 - 1}
@@ -57,8 +57,9 @@ def test_crashes_hangs_mistakes_and_refusals_are_observations() -> None:
 
 def test_an_experiment_of_its_own_gets_its_own_process() -> None:
     with Worker() as worker:
-        made = by_name(run_of(worker).probe(Troubles()))
-        assert made["fine"].observed["pid"] != made["fine again"].observed["pid"]
+        a, b, c, d = (made.observed["pid"] for made in run_of(worker).probe(Alone()).experiments)
+    assert a == b
+    assert len({b, c, d}) == 3
 
 
 def test_a_full_budget_takes_a_new_process() -> None:

@@ -13,7 +13,7 @@ import pytest
 from anetrain import device
 from anetrain.isolate import Inline
 from anetrain.mil import Graph
-from anetrain.probe import Probe, catalogue
+from anetrain.probe import Probe, catalogue, dialects
 from anetrain.probe.features import FEATURES
 from anetrain.probe.judging import combined, counted, phrase, worked
 from anetrain.probe.matmul_ceiling import STEP
@@ -335,3 +335,20 @@ def test_rows_of_the_matrix(profile: str, others: tuple[str, ...]) -> None:
         filled |= verdict_of(probe, profile).features
     of_all = [dict.fromkeys(ALL_YES, "yes"), dict.fromkeys(ALL_NO, "no"), dict.fromkeys(ALL_UNKNOWN, "unknown")]
     assert filled == {**of_all[0], **of_all[1], **of_all[2], **dict(zip(OTHERS, others, strict=True))}
+
+
+def test_declared_order_is_seen_in_inputs_and_outputs() -> None:
+    verdict = verdict_of(catalogue.probe("inputs"), "m4", {"declared-order": True})
+    assert verdict.features["surfaces in sorted order of names"] == "no"
+    values = {made.name: made.observed.get("values") for made in verdict.experiments}
+    assert values["surfaces 2 3 1"] == values["three outputs"] == "in declared order"
+
+
+def test_mixed_dialects_are_mixed() -> None:
+    weight = np.eye(dialects.CHANNELS, dtype=np.float16)
+    texts = [dialects._source(name, weight, "fp16").text for name in dialects.MIXTURES]
+    assert [text.split("\n")[0] for text in texts] == [f"program(1.{n})" for n in (0, 3, 0, 3)]
+    assert ["fp16(0x1p+1)" in text for text in texts] == [True, False, False, True]
+    assert [("main<ios16>" in text, "main<ios18>" in text) for text in texts] == [
+        (True, False), (False, True), (False, True), (True, False),
+    ]  # fmt: skip
