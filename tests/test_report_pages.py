@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from anetrain import cli, results
+from anetrain.bench import catalogue
 from anetrain.probe import features
 from anetrain.report import build, charts, inputs, markdown, page
 from anetrain.report.document import Bar, Cell, Chart, Document, Items, Line, Section, Table, plain, sections_of
@@ -228,6 +229,30 @@ def test_a_chip_report(document: Document) -> None:
     )
     assert isinstance(found, Items)
     assert found.items[0][1].startswith("19.92 TFLOPS")
+
+
+def test_findings_are_computed_again(tmp_path: Path) -> None:
+    """4.295 GFLOP in 0.3417 ms; the file says 19.92."""
+    made = ane_results(measurements=(stack(128, 512, 64, 0.3417),), findings=(report_pages.MOST,))
+    (bench,) = [one for _, one in sections_of(made_of(tmp_path, made)) if one.title == "Bench peak"]
+    found = [block for block in bench.blocks if isinstance(block, Items)]
+    assert [one.items[0][1] for one in found] == [
+        "12.57 TFLOPS in fp16: 128x512ch sp64.",
+        "19.92 TFLOPS in fp16: 128x512ch sp2048, 5 s on end.",
+    ]
+    (between,) = [block for block in bench.blocks if getattr(block, "kind", "") == "warning"]
+    assert between == bench.blocks[bench.blocks.index(found[1]) - 1]
+    assert "The file says something else" in between.text  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", [*catalogue.BENCHES, "of a later version"])
+def test_measurements_of_no_bench_of_ours_are_shown(name: str, tmp_path: Path) -> None:
+    """With parameters that its bench never gives."""
+    one = stack(1, 2, 3, 1.0).model_copy(update={"bench": name, "parameters": {"way": 1.5, "sweep": None, "size": "x"}})
+    document = made_of(tmp_path, ane_results(measurements=(one, one)))
+    (bench,) = [found for _, found in sections_of(document) if found.title == f"Bench {name}"]
+    (shown,) = [block for block in bench.blocks if isinstance(block, Table)]
+    assert [cell.text for cell in shown.lines[0].cells].count("1") >= 1  # ms
 
 
 # ---------------------------------------------------------------- emulators, small sizes

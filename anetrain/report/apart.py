@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from anetrain.bench import table
 from anetrain.bench.catalogue import BENCHES, bench
 from anetrain.report import chip, matrix
-from anetrain.report.document import Block, Cell, Column, Items, Line, Paragraph, Section, Table
+from anetrain.report.document import Block, Cell, Column, Line, Paragraph, Section, Table
 from anetrain.report.inputs import Run
 from anetrain.results import Measurement
 
@@ -68,8 +68,7 @@ def _run(run: Run) -> Section:
     for name in chip.benches([run]):
         measured = [one for one in found.measurements if one.bench == name]
         blocks += [_measurements(name, run, measured), *chip.reasons(measured)]
-        said = tuple((one.question, one.answer) for one in found.findings if one.bench == name and not one.from_times)
-        blocks += [Items(said)] if said else []
+        blocks += chip.findings(name, run, measured, times=False)
     if found.verdicts:
         verdicts = [(run, verdict) for verdict in found.verdicts]
         blocks.append(chip.verdict_table(f"Verdicts of probes: {name_of(run)}", verdicts))

@@ -14,7 +14,7 @@ from anetrain.report.figures import Interval
 from anetrain.report.inputs import Entry, Run
 from anetrain.report.marks import Marks
 from anetrain.report.published import Published
-from anetrain.results import Health, Measurement, Verdict
+from anetrain.results import Finding, Health, Measurement, Verdict
 
 COMPARED = ("tflops", "sustained_tflops", "ms", "fp16_tflops", "fp16_ms", "int8_tops", "int8_ms", "step_ms")
 STATUS: dict[str, Kind] = {"measured": "yes", "ok": "yes", "warning": "partly", "failed": "no", "skipped": "unknown"}
@@ -112,9 +112,29 @@ def _bench(name: str, runs: Sequence[Run]) -> Section:
             blocks.append(Paragraph(f"{run.name} was interrupted: this is what there was by then.", "warning"))
         blocks.append(_measurements(name, run, measured))
         blocks += reasons(measured)
-        found = [(one.question, one.answer) for one in run.results.findings if one.bench == name]
-        blocks += [Items(tuple(found))] if found else []
+        blocks += findings(name, run, measured)
     return Section(f"Bench {name}", tuple(blocks))
+
+
+def findings(name: str, run: Run, measured: Sequence[Measurement], *, times: bool = True) -> list[Block]:
+    """Computed again from the measurements; a file that says something else is told of. `times`: also those that rest
+    on times."""
+    said = [one for one in run.results.findings if one.bench == name and (times or not one.from_times)]
+    if name not in catalogue.BENCHES:
+        return _answers(said)
+    try:
+        computed = [one for one in catalogue.bench(name).findings(measured) if times or not one.from_times]
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        text = f"Nothing can be computed from these measurements: they are not of this version's bench ({error})."
+        return [Paragraph(text, "warning")]
+    answers = {one.answer for one in computed}
+    other = [one for one in said if one.answer not in answers]
+    text = "The file says something else, which its measurements do not give:"
+    return [*_answers(computed), *([Paragraph(text, "warning"), *_answers(other)] if other else [])]
+
+
+def _answers(found: Sequence[Finding]) -> list[Block]:
+    return [Items(tuple((one.question, one.answer) for one in found))] if found else []
 
 
 def _measurements(name: str, run: Run, measured: Sequence[Measurement]) -> Table:
