@@ -63,15 +63,20 @@ def backend(request: pytest.FixtureRequest) -> tuple[Path, int]:
 
 @pytest.fixture
 def library(backend: tuple[Path, int]) -> Iterator[Library]:
-    """Both back ends in turn. Afterwards nothing may be left alive."""
+    """Both back ends in turn. Afterwards nothing of theirs may be left alive."""
     gc.collect()  # programs of earlier tests that only garbage still holds count for the process, too
     library = Library(*backend)
+    before = _alive(library)  # programs that fixtures of other tests keep count, too
     yield library
     library.release_all()
+    left = {name: count - before[name] for name, count in _alive(library).items()}
+    assert not any(left.values()), f"left alive: {left}"
+
+
+def _alive(library: Library) -> dict[str, int]:
     counters = library.open().counters()
     library.release_all()
-    alive = {name: counters[name] for name in ("live_programs", "live_surfaces", "live_requests", "backend_objects")}
-    assert not any(alive.values()), f"left alive: {alive}"
+    return {name: counters[name] for name in ("live_programs", "live_surfaces", "live_requests", "backend_objects")}
 
 
 @pytest.fixture

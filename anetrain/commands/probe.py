@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -14,9 +15,10 @@ from anetrain.commands.running import REFUSED, run, sentence
 from anetrain.errors import ANEError
 from anetrain.isolate import Worker
 from anetrain.probe import catalogue
+from anetrain.probe.api import Api, api_of, changes
 from anetrain.probe.judging import phrase
 from anetrain.probe.run import Run, Settings
-from anetrain.results import Experiment, Verdict
+from anetrain.results import Experiment, Results, Verdict, read
 
 _EXAMPLE = """examples:
   anetrain probe --list
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="the probes with their questions; nothing is run")
     add_options(parser)
     add("--rules", default="", metavar="A=off,B=5", help="emulator: switches over the rules of its profile")
+    add("--against", type=Path, metavar="FILE", help="with api: what is other than in this file of an earlier probe")
     add("--verbose", action="store_true", help="print every experiment, too")
     return parser
 
@@ -57,6 +60,7 @@ def _list(options: argparse.Namespace) -> None:
 
 def _probe(options: argparse.Namespace) -> None:
     names = _chosen(options.names)
+    older = _older_framework(options.against, names)
     file = ResultsFile.of(options, "probe")
     settings = Settings({"kind": options.device, "rules": switches(options.rules)}, options.scale, options.seed)
     rules = ("--rules", options.rules) if options.rules else ()
@@ -66,6 +70,8 @@ def _probe(options: argparse.Namespace) -> None:
         try:
             for name in names:
                 _one(made, name, file, verbose=options.verbose)
+            if older is not None:
+                _print_changes(older, made.results, options.against)
             made.finish()
         finally:
             file.write(made.results)
@@ -85,6 +91,23 @@ def _one(made: Run, name: str, file: ResultsFile, *, verbose: bool) -> None:
             if verbose:
                 print("\n".join(f"    {told(experiment)}" for experiment in verdict.experiments), flush=True)
     file.write(made.results)
+
+
+def _older_framework(path: Path | None, names: Sequence[str]) -> Mapping[str, Any] | None:
+    if path is None:
+        return None
+    if Api.name not in names:
+        raise ValueError(f"--against is for the probe {Api.name}, and that is not asked for")
+    if (found := api_of(read(path))) is None:
+        raise ValueError(f"{path}: the probe {Api.name} has not seen a framework there")
+    return found
+
+
+def _print_changes(older: Mapping[str, Any], results: Results, path: Path) -> None:
+    found = api_of(results)
+    told = ["the framework was not seen"] if found is None else list(changes(older, found))
+    print(f"against {path}: " + (f"{len(told)} changes" if told else "nothing has changed"))
+    print("".join(f"    {change}\n" for change in told), end="")
 
 
 def line(verdict: Verdict) -> str:
