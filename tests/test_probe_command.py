@@ -62,12 +62,12 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_framework_is_compared_with_an_older_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     older, newer = tmp_path / "older.json", tmp_path / "newer.json"
     assert main(["probe", "api", *SMALL, "--out", str(older)]) == 0
-    older.write_text(older.read_text().replace('"hasANE": "B@:"', '"hadANE": "B@:"', 1))
+    older.write_text(older.read_text().replace('"hasANE": "B16@0:8"', '"hadANE": "B16@0:8"', 1))
     capsys.readouterr()
     assert main(["probe", "api", *SMALL, "--out", str(newer), "--against", str(older)]) == 0
     told = capsys.readouterr().out
     assert f"against {older}: 2 changes\n" in told
-    assert "    +[_ANEDeviceInfo hadANE] is gone\n    +[_ANEDeviceInfo hasANE] is new: B@:\n" in told
+    assert "    +[_ANEDeviceInfo hadANE] is gone\n    +[_ANEDeviceInfo hasANE] is new: B16@0:8\n" in told
     assert main(["probe", "api", *SMALL, "--out", str(newer), "--force", "--against", str(newer)]) == 0
     assert "nothing has changed" in capsys.readouterr().out
     assert main(["probe", "tile", *SMALL, "--against", str(older)]) == 2
