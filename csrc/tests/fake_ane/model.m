@@ -1,10 +1,15 @@
 // The classes that make a program, and the one that describes the machine. Only what is documented of them.
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #import "fake.h"
 
-/* What the compiler service keeps: identifiers of programs, and directories that hold copies of their files. */
+/* What the compiler service keeps: identifiers of programs, and directories that hold copies of their files. These lie
+ * in a folder of this process, whose name is no program's: whoever sweeps program directories leaves it alone. */
 static NSMutableDictionary *compiled;
+static NSString *kept_folder;
 
 static NSMutableDictionary *compiled_programs(void) {
   @synchronized([FakeObject class]) {
@@ -16,11 +21,24 @@ static NSMutableDictionary *compiled_programs(void) {
 void fake_forget_compiled(void) {
   @autoreleasepool {
     @synchronized([FakeObject class]) {
-      for (NSString *directory in [compiled allValues])
-        [[NSFileManager defaultManager] removeItemAtPath:directory error:NULL];
+      if (kept_folder) [[NSFileManager defaultManager] removeItemAtPath:kept_folder error:NULL];
+      [kept_folder release];
+      kept_folder = nil;
       [compiled removeAllObjects];
     }
   }
+}
+
+static NSString *folder_for_copies(void) {
+  if (!kept_folder) {
+    static BOOL is_removed_at_exit;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/fake-aned.XXXXXX", [NSTemporaryDirectory() fileSystemRepresentation]);
+    if (!mkdtemp(path)) perror("fake_ane: no folder for compiled programs"), abort();
+    kept_folder = [[NSString alloc] initWithUTF8String:path];
+    if (!is_removed_at_exit) is_removed_at_exit = atexit(fake_forget_compiled) == 0;
+  }
+  return kept_folder;
 }
 
 @implementation _ANEInMemoryModelDescriptor
@@ -118,10 +136,9 @@ void fake_check_call(unsigned int qos, NSDictionary *options) {
 }
 
 - (void)remember {
-  NSString *copy = [NSTemporaryDirectory()
-      stringByAppendingPathComponent:[NSString stringWithFormat:@"fake-aned-%d-%@", getpid(), identifier]];
   @synchronized([FakeObject class]) {
     if ([compiled_programs() objectForKey:identifier]) return;
+    NSString *copy = [folder_for_copies() stringByAppendingPathComponent:identifier];
     if ([[NSFileManager defaultManager] copyItemAtPath:[directory path] toPath:copy error:NULL])
       [compiled_programs() setObject:copy forKey:identifier];
   }
