@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from anetrain.bench import catalogue
@@ -41,3 +41,15 @@ def made_up(
     samples = tuple(1e-3 * one for one in (ms if isinstance(ms, Sequence) else [ms]))
     timing = Timing.of(samples, warm_up=5, stable=True)
     return Measurement.of(bench, case, timing, RIGHT, parameters=dict(parameters), **known)
+
+
+def ticking(tick_s: float) -> Callable[[], float]:
+    """A clock that goes on by so much whenever it is looked at."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += tick_s
+        return now
+
+    return clock

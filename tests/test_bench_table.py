@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from anetrain.bench import Bench, Lab, table
 from anetrain.bench.latency import Latency
 from anetrain.bench.peak import Peak
 from anetrain.results import Check, Device, Machine, Measurement, Meter, Provenance, Results, Timing
+from tests.bench_runs import ticking
 from tests.support import emulator
 
 RIGHT = Check(against="numpy", largest_error=0.00123, allowed=0.022, elements=4096)
@@ -171,17 +171,6 @@ def test_the_table_of_an_emulator() -> None:
 def test_titles(name: str, of_an_engine: str, of_an_emulator: str | None) -> None:
     assert table.title_of(name, ENGINE) == of_an_engine
     assert table.title_of(name, EMULATOR) == of_an_emulator
-
-
-def ticking(tick_s: float) -> Callable[[], float]:
-    now = 0.0
-
-    def clock() -> float:
-        nonlocal now
-        now += tick_s
-        return now
-
-    return clock
 
 
 def test_measured_by_a_fake_clock() -> None:

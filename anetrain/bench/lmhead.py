@@ -94,7 +94,7 @@ DEVICE = {"device": False, "device, with writing and reading": True}
 class LMHead(Bench):
     name = "lmhead"
     question = "What is the quickest way to the logits of one token?"
-    columns: ClassVar[tuple[str, ...]] = ("ms", "gb_per_s")
+    columns: ClassVar[tuple[str, ...]] = ("runs_on", "ms", "gb_per_s")
 
     def cases(self, scale: Scale) -> Sequence[Case]:
         rows, columns = SIZES[scale]
