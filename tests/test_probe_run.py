@@ -92,7 +92,7 @@ def test_auto_is_decided_once() -> None:
             asked.append(arguments["device"])
             outcome = super().run(function, {**arguments, "device": M4}, timeout_s=timeout_s)
             if function.endswith(":describe"):
-                outcome.value.update(kind="ane", name="ane")
+                outcome.value.update(kind="ane", name="ane", facts={})
             return outcome
 
     run_of(Engine(), {"kind": "auto"}).probe(Bisection())

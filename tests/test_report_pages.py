@@ -18,7 +18,7 @@ import pytest
 from anetrain import cli, results
 from anetrain.bench import catalogue
 from anetrain.probe import features
-from anetrain.report import build, charts, inputs, markdown, page
+from anetrain.report import build, charts, inputs, markdown, page, published
 from anetrain.report.document import Bar, Cell, Chart, Document, Items, Line, Section, Table, plain, sections_of
 from anetrain.results import Measurement, Results
 from tests import report_pages
@@ -176,10 +176,34 @@ def test_flags_stand_at_the_figure(document: Document) -> None:
     rules = {listed[mark][0] for mark in ultra["of the device"].marks}
     assert "rate of a step" in rules
     assert {listed[mark][0] for mark in ultra["utilisation, as published"].marks} >= {"one denominator"}
-    w8a8 = line(table(document, "Stacks of convolutions in fp16"), chip="M5 Max", configuration="128 x 512")
+    w8a8 = line(table(document, "conv stack W8A8"), chip="M5 Max", configuration="128 x 512")
     assert [listed[mark][1] for mark in w8a8["W8A8"].marks] == ["35.61 is called the largest, and 35.94 is larger"]
     assert [listed[mark][0] for mark in w8a8["fp16"].marks] == ["mixed benchmarks"]
     assert len(listed) == 40
+
+
+def test_every_published_figure_is_shown(document: Document) -> None:
+    """In the tables across chips, each with the flags that are its own."""
+    chips = {one.title for one in document.sections if one.title == "Chips, one by one"}
+    sections = tuple(one for one in document.sections if one.title not in chips)
+    found = [cell for one in blocks(Document("", "", sections), Table) for row in one.lines for cell in row.cells]
+    texts = {cell.text for cell in found}
+    for row in published.load().rows:
+        # Of stacks there are rates, of utilisations those with our denominators, of ratings one for each chip.
+        stack = row.benchmark == "conv stack"
+        names = row.figures.keys() - ({"weight_mb", "gflop", "ms"} if stack else set())
+        for name in names - {"utilisation_percent", "utilisation_of_tflops"}:
+            text = row.figures[name].text
+            assert text in texts or text == "not disclosed (estimated 19)", (row.id, name)
+    shown = {mark for cell in found for mark in cell.marks}
+    assert shown >= set(range(1, 41))
+
+
+def test_rates_of_no_known_shape_are_shown_apart(document: Document) -> None:
+    """16.77 of the community's JSON has no shape there."""
+    found = line(table(document, "peak, shape not said"), chip="M3 Pro")
+    assert (found["fp16"].text, found["source"].text) == ("16.77", "published: community JSON (community.json), two")
+    assert "16.77" not in {bar.text for chart in blocks(document, Chart) for bar in chart.bars}
 
 
 # ---------------------------------------------------------------- compatibility, chips
@@ -424,7 +448,13 @@ def test_hostile_text_stays_text(text: str, tmp_path: Path) -> None:
     )
     assert places > 10
     (tmp_path / "community.json").write_text(json.dumps(theirs))
-    document = build.document(inputs.read([*files, tmp_path / "community.json"]))
+    files.append(write(tmp_path, "keys.json", ane_results(verdicts=(report_pages.verdict({text: "yes"}),))))
+    figures = json.loads(published.text_of(inputs.community.from_community(community_text().encode(), "")[0]))
+    figures["sources"][text] = figures["sources"].pop("community JSON")
+    for row in figures["rows"]:
+        row.update(source=text, chip_according_to={text: text}, note=text, contributor=text)
+    (tmp_path / "figures.json").write_text(json.dumps(figures))
+    document = build.document(inputs.read([*files, tmp_path / "community.json", tmp_path / "figures.json"]))
     html, marked = page.text_of(document), markdown.text_of(document)
     checker = checked(html)
     assert not steering(html)

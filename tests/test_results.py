@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from anetrain import results
-from anetrain.results import Check, Finding, Measurement, Meter, Results, ResultsError, Timing
+from anetrain.results import Check, Device, Finding, Measurement, Meter, Results, ResultsError, Timing
 from anetrain.results.statistics import quantile, steady_line
 from tests.support import emulator
 
@@ -115,6 +115,19 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.now_s
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"kind": "ane"}, "facts.kind is 'emulator', and kind 'ane'"),
+        ({"kind": "ane", "facts": {}}, "name is 'emulator', and kind 'ane'"),
+    ],
+)
+def test_an_emulator_is_not_called_an_engine(change: dict[str, Any], complaint: str) -> None:
+    device = {"kind": "emulator", "name": "emulator:m4", "facts": {"kind": "emulator"}}
+    with pytest.raises(ValueError, match=complaint):
+        Device.model_validate(device | change)
 
 
 def test_a_meter_waits_until_times_no_longer_fall() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anetrain.report import apart, chip, matrix, tables
+from anetrain.report import apart, chip, matrix, others, peak, training
 from anetrain.report.document import Cell, Column, Document, Items, Line, Paragraph, Section, Table
 from anetrain.report.inputs import Inputs, Run
 from anetrain.report.marks import Marks
@@ -33,22 +33,23 @@ def document(inputs: Inputs) -> Document:
     reports = [chip.section(subject, entries, published, marks) for subject in subjects]
     sections = (
         _devices(inputs),
-        tables.training(entries, published, marks),
-        tables.peak(entries, published, marks),
-        tables.others(entries, published, marks),
+        training.section(entries, published, marks),
+        peak.section(entries, published, marks),
+        others.section(entries, published, marks),
         matrix.section(columns, files),
         *([Section("Chips, one by one", sections=tuple(reports))] if reports else []),
         *([apart.section(inputs.apart)] if inputs.apart else []),
-        tables.denominators(),
+        peak.denominators(),
         _sources(files, marks),
     )
     return Document(TITLE, _summary(inputs), sections)
 
 
 def _together(files: Sequence[Published]) -> Published:
-    """With the quantities of all files; rows are taken from entries."""
+    """With the quantities and benchmarks of all files, ours first; rows are taken from entries."""
     quantities = {name: quantity for figures in reversed(files) for name, quantity in figures.quantities.items()}
-    return files[0].model_copy(update={"quantities": quantities})
+    benchmarks = {name: what for figures in reversed(files) for name, what in figures.benchmarks.items()}
+    return files[0].model_copy(update={"quantities": quantities, "benchmarks": benchmarks})
 
 
 def _summary(inputs: Inputs) -> str:
@@ -67,7 +68,8 @@ def _runs(count: int) -> str:
 def _devices(inputs: Inputs) -> Section:
     lines = [_device(run) for run in inputs.runs]
     columns = (
-        *(Column(title) for title in ("run", "device", "machine", "what is in it", "measured", "file")),
+        Column("run", numbers=True),
+        *(Column(title) for title in ("device", "machine", "what is in it", "measured", "file")),
         Column("compared with devices"),
     )
     once = f" Rows of files that are published rows, too: {inputs.shown_once}, shown once." if inputs.shown_once else ""

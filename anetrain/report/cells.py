@@ -1,11 +1,13 @@
-"""Figures as cells of tables: the six kinds apart, utilisation with its denominator, flags at the figure."""
+"""Figures as cells of tables and bars of charts: the six kinds apart, utilisation with its denominator, flags at the
+figure, the source of each line."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from anetrain import chips
-from anetrain.report.document import Cell, Column, Kind, Line, Origin, Table
+from anetrain.report.document import Bar, Cell, Chart, Column, Kind, Line, Origin, Table
 from anetrain.report.figures import About, Exact, Fail, Figure, NotDisclosed, NotMeasured, Range
 from anetrain.report.inputs import Entry, chip_order
 from anetrain.report.marks import Marks
@@ -73,8 +75,8 @@ def source_cell(entry: Entry) -> Cell:
         for name, value in entry.row.machine.items()
         if name in ("model", "ram_gb", "macos")
     ]
-    note = ", ".join([*machine, *([entry.row.date] if entry.row.date else [])])
-    return Cell(f"{how}: {entry.where}", note=note)
+    said = [entry.row.date, entry.row.note] if entry.run is None else [entry.row.date]
+    return Cell(f"{how}: {entry.where}", note="; ".join(part for part in (", ".join(machine), *said) if part))
 
 
 def settings(configuration: Mapping[str, Setting], without: Sequence[str] = ()) -> str:
@@ -86,7 +88,7 @@ def settings(configuration: Mapping[str, Setting], without: Sequence[str] = ()) 
     for name, unit in (("channels", "channels"), ("spatial", "positions"), ("seconds", "s on end")):
         if name in told:
             parts.append(f"{told.pop(name)} {unit}")
-    return ", ".join([*parts, *(f"{name} {value}" for name, value in told.items())])
+    return ", ".join([*parts, *(f"{name.replace('_', ' ')} {value}" for name, value in told.items())])
 
 
 def ordered(entries: Iterable[Entry]) -> list[Entry]:
@@ -96,8 +98,12 @@ def ordered(entries: Iterable[Entry]) -> list[Entry]:
 
 def column_of(name: str, published: Published) -> Column:
     quantity = published.quantities[name]
-    title = TITLES.get(name, name.replace("_", " "))
+    title = TITLES.get(name) or (UNITS.sub("", name) if quantity.unit else name).replace("_", " ")
     return Column(title, quantity.unit, numbers=True)
+
+
+UNITS = re.compile(r"^ms_|_(ms|us|s|mb|w|tops|tflops|per_s|percent)$")
+"""In names of figures: a column has its unit below its title."""
 
 
 TITLES = {
@@ -109,7 +115,12 @@ TITLES = {
     "tflops": "fp16",
     "sustained_tflops": "fp16, on end",
     "ms": "one evaluation",
+    "gflop": "operations",
+    "gop": "operations",
+    "gflops": "fp16",
+    "gb_per_s": "rate",
     "weight_mb": "weights",
+    "activation_mb": "one activation",
     "total_mb": "weights and activations",
     "fp16_ms": "fp16",
     "fp16_tflops": "fp16",
@@ -122,24 +133,18 @@ TITLES = {
 
 
 def listing(
-    caption: str,
-    entries: Iterable[Entry],
-    names: Sequence[str],
-    published: Published,
-    marks: Marks,
-    *,
-    without: Sequence[str] = (),
-    note: str = "",
+    caption: str, entries: Iterable[Entry], published: Published, marks: Marks, *, without: Sequence[str] = ()
 ) -> Table:
-    """A line for each row: chip, configuration where it is not the same in all, figures, source."""
+    """A line for each row: chip, configuration, every figure that any of them has, source."""
     found = ordered(entries)
-    texts = [settings(entry.row.configuration, without) for entry in found]
-    told = len(set(texts)) > 1
+    there = {name for entry in found for name in entry.row.figures} - set(without)
+    names = [name for name in published.quantities if name in there]
+    texts = [told(entry.row) for entry in found]
     lines = [
         Line(
             (
                 chip_cell(entry, marks, names),
-                *([Cell(text)] if told else []),
+                *([Cell(text)] if any(texts) else []),
                 *(figure(entry.row, name, marks) for name in names),
                 source_cell(entry),
             ),
@@ -149,8 +154,46 @@ def listing(
     ]
     columns = (
         Column("chip"),
-        *([Column("configuration")] if told else []),
+        *([Column("configuration")] if any(texts) else []),
         *(column_of(name, published) for name in names),
         Column("source"),
     )
-    return Table(caption, columns, tuple(lines), note)
+    return Table(caption, columns, tuple(lines))
+
+
+def told(row: Row) -> str:
+    """Its configuration, and what a source states that is no number."""
+    stated = [f"{name.replace('_', ' ')}: {text}" for name, text in row.stated.items()]
+    return "; ".join(part for part in (settings(row.configuration), *stated) if part)
+
+
+def bars(
+    title: str,
+    entries: Sequence[Entry],
+    name: str,
+    published: Published,
+    marks: Marks,
+    *,
+    axis: str,
+    configuration: bool = False,
+) -> Chart:
+    found = []
+    shown = [entry for entry in ordered(entries) if name in entry.row.figures]
+    for entry in shown:
+        figure = entry.row.figures[name]
+        numbers = figure.numbers
+        chip = " or ".join(sorted(entry.row.chips, key=chip_order))
+        sizes = f" · {settings(entry.row.configuration)}" if configuration else ""
+        found.append(
+            Bar(
+                f"{chip} · {source_cell(entry).text}{sizes}",
+                figure.text,
+                origin(entry),
+                low=numbers[0] if numbers else None,
+                high=numbers[1] if isinstance(figure, Range) else None,
+                about=isinstance(figure, About),
+                marks=marks.at(entry.row.id, name),
+            )
+        )
+    sources = dict.fromkeys(entry.run.name if entry.run else entry.row.source for entry in shown)
+    return Chart(title, axis, published.quantities[name].unit, "; ".join(sources), tuple(found))

@@ -164,16 +164,18 @@ def _order(run: Run) -> tuple[object, ...]:
 def _new_rows(files: Sequence[tuple[str, Published]], known: Published) -> tuple[list[tuple[str, Published]], int]:
     """Rows of files under names of their own, without those that are known."""
     there = {_said(row) for row in known.rows}
-    found, twice, seen = [], 0, set()
-    for name, figures in sorted(files, key=lambda file: (file[0], published.text_of(file[1]))):
+    found: list[tuple[str, Published]] = []
+    twice, seen = 0, set()
+    for file, figures in sorted(files, key=lambda one: (one[0], published.text_of(one[1]))):
         text = published.text_of(figures)
         if text in seen:
             continue
         seen.add(text)
         rows = [row for row in figures.rows if _said(row) not in there]
         twice += len(figures.rows) - len(rows)
-        if figures.rows:
-            found.append((name, _renamed(figures, rows, name)))
+        alike = sum(one.split(" (")[0] == file for one, _ in found)
+        name = f"{file} ({alike + 1})" if alike else file
+        found.append((name, _renamed(figures, rows, name)))
     return found, twice
 
 

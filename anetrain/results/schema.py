@@ -40,6 +40,14 @@ class Device(Part):
     engines: int | None = None
     facts: dict[str, Any] = Field(default_factory=dict, description="all that the device says of itself")
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> Device:
+        """What says that it is of an engine in one place may not say emulator in another."""
+        for where, found in (("facts.kind", self.facts.get("kind", self.kind)), ("name", self.name.partition(":")[0])):
+            if found != self.kind:
+                raise ValueError(f"{where} is {found!r}, and kind {self.kind!r}")
+        return self
+
     @property
     def label(self) -> str:
         """For the head of whatever is printed: nobody may take an emulator for an engine."""
