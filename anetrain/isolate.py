@@ -186,10 +186,20 @@ class Worker:
 # ---------------------------------------------------------------- in the process
 
 
+def resolve(place: str) -> Any:
+    """The function or class that "module:name" names."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def place_of(made: object) -> str:
+    """Of an object's class, as `resolve` takes it."""
+    return f"{type(made).__module__}:{type(made).__qualname__}"
+
+
 def _perform(function: str, arguments: Mapping[str, Any]) -> Outcome:
-    module, _, name = function.partition(":")
     try:
-        value = getattr(importlib.import_module(module), name)(**arguments)
+        value = resolve(function)(**arguments)
         return Outcome("done", value=json.loads(json.dumps(value)))
     except ANEError as error:
         said = {key: getattr(error, key) for key in ("domain", "code", "text", "detail", "rule")}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from anetrain import device
-from anetrain.isolate import Inline
+from anetrain.isolate import Inline, place_of
 from anetrain.mil import Graph
 from anetrain.probe import Probe, catalogue, dialects
 from anetrain.probe.features import FEATURES
@@ -45,7 +45,7 @@ def verdict_of(probe: Probe, profile: str, rules: Rules | None = None) -> Verdic
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
 def test_a_probe_says_what_it_is(probe: Probe) -> None:
-    assert catalogue.PROBES[probe.name] == catalogue.place_of(probe)
+    assert catalogue.PROBES[probe.name] == place_of(probe)
     assert probe.question.endswith("?")
     assert probe.hypothesis
     assert probe.source

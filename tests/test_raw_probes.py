@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from anetrain import device, raw
-from anetrain.isolate import Inline, Runner, Worker
+from anetrain.isolate import Inline, Runner, Worker, place_of
 from anetrain.probe import Probe, catalogue
 from anetrain.probe.api import Api, api_of, changes, unexpected
 from anetrain.probe.requests import QUALITIES, PerformanceStats, ProcedureIndex, QualityOfService
@@ -53,7 +53,7 @@ def test_every_hypothesis_holds_on_every_chip(probe: Probe, profile: str) -> Non
     verdict = verdict_of(probe, profile)
     assert verdict.answer == "yes", verdict.sentence
     assert len(verdict.features) <= 1
-    assert catalogue.load(catalogue.PROBES[probe.name]).name == probe.name
+    assert catalogue.PROBES[probe.name] == place_of(probe)
 
 
 @pytest.mark.parametrize("probe", HARMLESS[1:], ids=lambda probe: probe.name)

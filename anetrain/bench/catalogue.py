@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-
 from anetrain.bench.base import Bench
+from anetrain.isolate import resolve
 
 BENCHES = {
     "peak": "anetrain.bench.peak:Peak",
@@ -23,15 +22,5 @@ BENCHES = {
 def bench(name: str) -> Bench:
     if name not in BENCHES:
         raise ValueError(f"no bench {name!r}; there are {', '.join(BENCHES)}, all")
-    return load(BENCHES[name])
-
-
-def load(place: str) -> Bench:
-    """From "module:class"."""
-    module, _, cls = place.partition(":")
-    made: Bench = getattr(importlib.import_module(module), cls)()
+    made: Bench = resolve(BENCHES[name])()
     return made
-
-
-def place_of(bench: Bench) -> str:
-    return f"{type(bench).__module__}:{type(bench).__qualname__}"

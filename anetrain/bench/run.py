@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from anetrain.bench import catalogue
 from anetrain.bench.base import Bench, Case, Lab, Scale
-from anetrain.isolate import Runner
+from anetrain.isolate import Runner, place_of, resolve
 from anetrain.results import Measurement, Meter, Results, Status, provenance, this_machine
 from anetrain.session import Session, opened, reason_of, status_of
 
@@ -51,7 +50,7 @@ class Run:
     def measure(self, bench: Bench, case: Case) -> Measurement:
         meter = dict(self._settings.meter)
         work = {
-            "bench": catalogue.place_of(bench),
+            "bench": place_of(bench),
             "case": {"name": case.name, "parameters": dict(case.parameters)},
             "seed": self._settings.seed,
             "meter": meter,
@@ -94,4 +93,5 @@ def measure(
     *, device: Mapping[str, Any], bench: str, case: Mapping[str, Any], seed: int, meter: Mapping[str, Any]
 ) -> dict[str, Any]:
     lab = Lab(opened(device), Meter(**meter), seed)
-    return catalogue.load(bench).measure(lab, Case(**case)).model_dump(mode="json")
+    made: Bench = resolve(bench)()
+    return made.measure(lab, Case(**case)).model_dump(mode="json")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-
+from anetrain.isolate import resolve
 from anetrain.probe.base import Probe
 
 PROBES: dict[str, str] = {
@@ -38,15 +37,5 @@ PROBES: dict[str, str] = {
 def probe(name: str) -> Probe:
     if name not in PROBES:
         raise ValueError(f"no probe {name!r}; there are {', '.join(PROBES)}, all")
-    return load(PROBES[name])
-
-
-def load(place: str) -> Probe:
-    """From "module:class"."""
-    module, _, cls = place.partition(":")
-    made: Probe = getattr(importlib.import_module(module), cls)()
+    made: Probe = resolve(PROBES[name])()
     return made
-
-
-def place_of(probe: Probe) -> str:
-    return f"{type(probe).__module__}:{type(probe).__qualname__}"

@@ -11,7 +11,8 @@ from anetrain.errors import ANEError
 from anetrain.probe import features
 from anetrain.probe.base import Probe, Trial
 from anetrain.probe.judging import evidence, named, worked
-from anetrain.probe.weighted import Ports, inputs_of, sample, source, two_weights
+from anetrain.probe.samples import mark
+from anetrain.probe.weighted import loaded
 from anetrain.results import Answer, Experiment, Verdict
 
 INDICES = (0, 1, 2, 7, 15, 16, 128)
@@ -59,22 +60,17 @@ class QualityOfService(Probe):
 
     def experiment(self, lab: Lab, trial: Trial) -> dict[str, Any]:
         """Values in turn, so that what slows the machine down slows all of them."""
-        device, random = lab.device, lab.random()
-        first, _ = two_weights(random)
-        (x,) = inputs_of(random, 1)
-        expected = sample(x, first)
         wrong: dict[str, str] = {}
         refused: dict[str, str] = {}
         seconds: dict[int, list[float]] = {}
-        with device.compile(source(device, first), label=trial.name) as program:
-            ports = Ports(device, program)
+        with loaded(lab, trial.name) as (program, ports, expected):
             request = raw.request(program, ports.inputs, ports.outputs)
             for turn in range(int(trial.parameters["calls"] or 1)):
                 for quality in QUALITIES:
                     if str(quality) in refused:
                         continue
                     if turn == 0:
-                        ports.write(x)
+                        mark(ports.outputs[0])
                     begin = lab.meter.clock()
                     try:
                         raw.evaluate(request, qos=quality)
@@ -86,7 +82,7 @@ class QualityOfService(Probe):
                     if values != "right":
                         wrong[str(quality)] = str(values)
         medians = {str(quality): 1e3 * sorted(times)[len(times) // 2] for quality, times in seconds.items()}
-        of_engine = {"median_ms": medians} if device.facts["kind"] == "ane" else {}
+        of_engine = {"median_ms": medians} if lab.device.facts["kind"] == "ane" else {}
         return {"values": "wrong" if wrong else "right", "wrong": wrong, "refused": refused, **of_engine}
 
     def judge(self, experiments: Sequence[Experiment]) -> Verdict:
@@ -155,13 +151,8 @@ class PerformanceStats(Probe):
 
 def _evaluated(lab: Lab, label: str, *, mask: int = 0, **options: Any) -> dict[str, Any]:
     """Once, with what the request says beside its surfaces."""
-    device, random = lab.device, lab.random()
-    first, _ = two_weights(random)
-    (x,) = inputs_of(random, 1)
-    with device.compile(source(device, first), label=label) as program:
+    with loaded(lab, label) as (program, ports, expected):
         if mask:
             raw.set_stats_mask(program, mask)
-        ports = Ports(device, program)
-        ports.write(x)
         result = raw.evaluate(raw.request(program, ports.inputs, ports.outputs, **options))
-        return {**ports.values(sample(x, first)), "hardware_ns": result.hardware_ns}
+        return {**ports.values(expected), "hardware_ns": result.hardware_ns}

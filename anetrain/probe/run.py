@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anetrain.bench.base import Lab, Scale
-from anetrain.isolate import Outcome, Runner
-from anetrain.probe import catalogue
+from anetrain.isolate import Outcome, Runner, place_of, resolve
 from anetrain.probe.base import Probe, Trial
 from anetrain.results import Experiment, Refusal, Results, Verdict, provenance, this_machine
 from anetrain.session import Session, opened, reason_of, status_of
@@ -82,7 +81,7 @@ class Run:
             self._session.renew()
         budgets = {"live_budget": UNLIMITED, "compile_budget": UNLIMITED} if trial.lifts_budgets else {}
         work = {
-            "probe": catalogue.place_of(probe),
+            "probe": place_of(probe),
             "trial": {"name": trial.name, "parameters": dict(trial.parameters), "alone": trial.alone},
             "seed": self._settings.seed,
         }
@@ -116,5 +115,6 @@ def _experiment(trial: Trial, outcome: Outcome) -> Experiment:
 
 
 def experiment(*, device: Mapping[str, Any], probe: str, trial: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    made = Trial(**trial)
-    return catalogue.load(probe).experiment(Lab(opened(device, anew=made.alone), seed=seed), made)
+    made, asked = Trial(**trial), resolve(probe)()
+    observed: dict[str, Any] = asked.experiment(Lab(opened(device, anew=made.alone), seed=seed), made)
+    return observed

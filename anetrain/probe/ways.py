@@ -13,7 +13,7 @@ from anetrain.probe import features
 from anetrain.probe.base import Probe, Trial
 from anetrain.probe.judging import evidence, named, opposite, worked
 from anetrain.probe.samples import Sample
-from anetrain.probe.weighted import Ports, inputs_of, observed, sample, source, two_weights
+from anetrain.probe.weighted import Ports, inputs_of, loaded, observed, source, two_weights
 from anetrain.results import Answer, Experiment, Verdict
 
 REAL_TIME = "real_time"
@@ -31,15 +31,10 @@ class RealTime(Probe):
         return [Trial(path, {"path": path}) for path in raw.PATHS]
 
     def experiment(self, lab: Lab, trial: Trial) -> dict[str, Any]:
-        device, random = lab.device, lab.random()
-        first, _ = two_weights(random)
-        (x,) = inputs_of(random, 1)
-        with device.compile(source(device, first), label=trial.name) as program:
-            ports = Ports(device, program)
+        with loaded(lab, trial.name) as (program, ports, expected):
             request = raw.request(program, ports.inputs, ports.outputs)
-            ports.write(x)
             result = raw.evaluate(request, path=str(trial.parameters["path"]))
-            return {**ports.values(sample(x, first)), "real_time_granted": result.real_time_granted}
+            return {**ports.values(expected), "real_time_granted": result.real_time_granted}
 
     def judge(self, experiments: Sequence[Experiment]) -> Verdict:
         ran = {made.name: worked(made) for made in experiments}
@@ -116,14 +111,9 @@ class SharedEvents(Probe):
         return [Trial(self.EVENT, timeout_s=HANGS_S[scale], alone=True)]
 
     def experiment(self, lab: Lab, trial: Trial) -> dict[str, Any]:
-        device, random = lab.device, lab.random()
-        first, _ = two_weights(random)
-        (x,) = inputs_of(random, 1)
-        with device.compile(source(device, first), label=trial.name) as program:
-            ports = Ports(device, program)
-            ports.write(x)
+        with loaded(lab, trial.name) as (program, ports, expected):
             raw.evaluate(raw.request(program, ports.inputs, ports.outputs, shared_events=1))
-            return ports.values(sample(x, first))
+            return ports.values(expected)
 
     def judge(self, experiments: Sequence[Experiment]) -> Verdict:
         made = named(experiments, self.EVENT)

@@ -5,10 +5,12 @@ Values are small whole numbers, so that it is plain which weights were used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
+from anetrain.bench.base import Lab
 from anetrain.device import Device, Port, Program, Surface, fetch, store
 from anetrain.mil import Graph
 from anetrain.mil.text import Program as Source
@@ -37,6 +39,18 @@ def sample(x: Array, first: Array, second: Array | None = None) -> Sample:
     if second is None:
         return Sample({"a_x": x}, {"y": x * first})
     return Sample({"a_x": x}, {"y": x * second}, {OF_FIRST: {"y": x * first}})
+
+
+@contextmanager
+def loaded(lab: Lab, label: str) -> Iterator[tuple[Program, Ports, Sample]]:
+    """A program with weights, its input written, and what it should make of it."""
+    random = lab.random()
+    weights, _ = two_weights(random)
+    x = whole_numbers(random, SHAPE)
+    with lab.device.compile(source(lab.device, weights), label=label) as program:
+        ports = Ports(lab.device, program)
+        ports.write(x)
+        yield program, ports, sample(x, weights)
 
 
 class Ports:

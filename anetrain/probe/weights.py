@@ -9,7 +9,7 @@ from anetrain import raw
 from anetrain.bench.base import Lab, Scale
 from anetrain.probe import features
 from anetrain.probe.base import Probe, Trial
-from anetrain.probe.judging import evidence, named
+from anetrain.probe.judging import evidence, named, opposite
 from anetrain.probe.weighted import OF_FIRST, Ports, inputs_of, sample, source, two_weights
 from anetrain.results import Answer, Experiment, Verdict
 
@@ -19,6 +19,10 @@ class _Change(Probe):
 
     trial: ClassVar[str]
     feature: ClassVar[str]
+    holds_when: ClassVar[Answer] = "no"
+    """The hypothesis: do the second weights count?"""
+    said: ClassVar[tuple[str, str]]
+    """That they do, that they do not."""
 
     def trials(self, scale: Scale) -> Sequence[Trial]:
         return [Trial(self.trial, alone=True)]
@@ -33,6 +37,12 @@ class _Change(Probe):
         values = made.observed.get("values")
         return "yes" if values == "right" else "no" if values == OF_FIRST else "unknown"
 
+    def judge(self, experiments: Sequence[Experiment]) -> Verdict:
+        changed = self.changed(experiments)
+        answer = changed if self.holds_when == "yes" else opposite(changed)
+        said = dict(zip(("yes", "no"), self.said, strict=True)).get(changed, "It was not seen")
+        return self.verdict(experiments, answer, f"{said}: {evidence(experiments)}", {self.feature: changed})
+
 
 class WeightReload(_Change):
     name = "weight-reload"
@@ -42,15 +52,10 @@ class WeightReload(_Change):
     rules = ("weights-frozen",)
     trial = "files rewritten, loaded again"
     feature = features.WEIGHT_RELOAD
+    said = ("New weights count after a reload", "The old weights stay")
 
     def experiment(self, lab: Lab, trial: Trial) -> dict[str, Any]:
         return _reloaded(lab, kind="rewrite_files")
-
-    def judge(self, experiments: Sequence[Experiment]) -> Verdict:
-        changed = self.changed(experiments)
-        answer: Answer = {"yes": "no", "no": "yes"}.get(changed, "unknown")  # type: ignore[assignment]
-        said = {"yes": "New weights count after a reload", "no": "The old weights stay", "unknown": "It was not seen"}
-        return self.verdict(experiments, answer, f"{said[changed]}: {evidence(experiments)}", {self.feature: changed})
 
 
 class WeightPatch(_Change):
@@ -61,18 +66,11 @@ class WeightPatch(_Change):
     rules = ("load-compiles",)
     trial = "same text, new weights, loaded"
     feature = features.WEIGHT_PATCH
+    holds_when = "yes"
+    said = ("It loads, and the new weights count", "It does not load, or the old weights count")
 
     def experiment(self, lab: Lab, trial: Trial) -> dict[str, Any]:
         return _reloaded(lab, kind="new_identity")
-
-    def judge(self, experiments: Sequence[Experiment]) -> Verdict:
-        changed = self.changed(experiments)
-        said = {
-            "yes": "It loads, and the new weights count",
-            "no": "It does not load, or computes with the old weights",
-            "unknown": "It was not seen",
-        }
-        return self.verdict(experiments, changed, f"{said[changed]}: {evidence(experiments)}", {self.feature: changed})
 
 
 class WeightsBuffer(_Change):
@@ -83,6 +81,7 @@ class WeightsBuffer(_Change):
     rules = ("weights-buffer-ignored",)
     trial = "second weights in the buffer"
     feature = features.WEIGHTS_BUFFER
+    said = ("The buffer counts", "The program's weights count")
 
     def experiment(self, lab: Lab, trial: Trial) -> dict[str, Any]:
         device, random = lab.device, lab.random()
@@ -95,12 +94,6 @@ class WeightsBuffer(_Change):
             ports.write(x)
             raw.evaluate(raw.request(program, ports.inputs, ports.outputs, weights_buffer=buffer))
             return ports.values(sample(x, first, second))
-
-    def judge(self, experiments: Sequence[Experiment]) -> Verdict:
-        changed = self.changed(experiments)
-        answer: Answer = {"yes": "no", "no": "yes"}.get(changed, "unknown")  # type: ignore[assignment]
-        said = {"yes": "The buffer counts", "no": "The program's weights count", "unknown": "It was not seen"}
-        return self.verdict(experiments, answer, f"{said[changed]}: {evidence(experiments)}", {self.feature: changed})
 
 
 def _reloaded(lab: Lab, kind: str) -> dict[str, Any]:
