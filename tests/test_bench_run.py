@@ -106,7 +106,7 @@ def test_findings_from_times_are_not_drawn_from_an_emulator() -> None:
                 function, {**arguments, "device": {"kind": "emulator", **UNLIMITED}}, timeout_s=timeout_s
             )
             if function.endswith(":describe"):
-                outcome.value.update(kind="ane", name="ane")
+                outcome.value.update(kind="ane", name="ane", facts={})
             return outcome
 
     values, times = "How many are right?", "How many have times?"
