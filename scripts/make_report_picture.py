@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from anetrain import cli  # noqa: E402
 
-WIDTH, HEIGHT = 900, 1150
+WIDTH, HEIGHT, SCALE = 1100, 1640, 0.7
 MEASURED = (
     ("bench", "peak", "--scale", "small", "--device", "emulator:m4"),
     ("probe", "dialects", "--device", "emulator:m1"),
@@ -26,7 +26,7 @@ MEASURED = (
 BROWSER = (
     *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--blink-settings=preferredColorScheme=1",
+    *("--blink-settings=preferredColorScheme=1", f"--force-device-scale-factor={SCALE}"),
 )
 
 

@@ -76,11 +76,33 @@ def test_order_folder_and_copies_do_not_matter(document: Document, tmp_path: Pat
     (tmp_path / "b").mkdir()
     copy = tmp_path / "b" / "peak.json"
     copy.write_bytes((tmp_path / "peak.json").read_bytes())
-    for order in (paths[::-1], [*paths[3:], copy, *paths[:3]]):
+    renamed = tmp_path / "b" / "zz.json"
+    renamed.write_bytes(copy.read_bytes())
+    for order in (paths[::-1], [*paths[3:], copy, renamed, *paths[:3]]):
         assert build.document(inputs.read(order)) == document
     command = [sys.executable, "-m", "anetrain.cli", "report", *map(str, paths), "--out", str(tmp_path / "out")]
     subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "7", "PATH": ""}, check=True, capture_output=True)
     assert (tmp_path / "out" / "report.html").read_text() == page.text_of(document)
+
+
+def test_what_is_in_a_submission_too_is_its_contributors(tmp_path: Path) -> None:
+    report_pages.written(tmp_path)
+    alone = write(tmp_path, "a.json", report_pages.other())
+    for order in ([alone, tmp_path / "submission.json"], [tmp_path / "submission.json", alone]):
+        (run,) = inputs.read(order).runs
+        assert (run.contributor, run.file) == ("Some | <b>One</b>", "submission.json")
+
+
+def test_which_device_measured_what(document: Document) -> None:
+    found = table(document, "Which device measured what")
+    said = [(one.cells[0].text, one.cells[1].text, one.cells[-1].text) for one in found.lines]
+    assert said == [
+        ("1", "ANE of Apple M1 Max", "yes"),
+        ("2", "ANE of Apple M4 Pro", "yes"),
+        ("3", "ANE of Apple M4 Pro", "yes"),
+        ("4", "emulated ANE (emulator:m4): times are of this machine's CPU, not of an ANE", "no: of an emulator"),
+        ("5", "ANE of Apple M4 Pro", "no: small sizes"),
+    ]
 
 
 # ---------------------------------------------------------------- numbers
