@@ -91,7 +91,9 @@ def _device(run: Run) -> Line:
             Cell(found.device.label),
             Cell(found.machine.model or found.machine.processor or "unknown", note=found.machine.system),
             Cell(", ".join([*counts, *state]) or "nothing"),
-            Cell(made.started[:10], note=f"anetrain {made.anetrain}{f', {made.commit}' if made.commit else ''}"),
+            Cell(
+                made.started[:10], "value", note=f"anetrain {made.anetrain}{f', {made.commit}' if made.commit else ''}"
+            ),
             Cell(run.file),
             Cell("yes", "yes") if run.comparable else Cell(f"no: {why}", "no"),
         )
