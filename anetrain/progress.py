@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from anetrain import events
+from anetrain.commands.running import lead_nowhere
 
 COLUMNS, LINES = 80, 24  # where a terminal does not say how many it has
 
@@ -56,11 +57,15 @@ class Progress:
             self.say(f"the device failed: {event.error}" + ("; the group is run again" if event.replayed else ""))
 
     def say(self, text: str) -> None:
-        """A line of its own, above the bar if there is one."""
+        """A line of its own, above the bar if there is one. Who reads may leave: the run goes on, and what would have
+        been said is in its events."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
-        else:
+            return
+        try:
             print(text, file=self._stream, flush=True)
+        except BrokenPipeError:
+            lead_nowhere(self._stream)
 
     def hand_over(self) -> dict[str, float]:
         """For the next process (`before`). Its bar will be drawn where this one stays."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from anetrain import files
 from anetrain.checkpoint import Checkpoint, CheckpointError, checkpoints, find
 from anetrain.checkpoint import load as load_checkpoint
-from anetrain.commands.running import find_modules_here, one_line
+from anetrain.commands.running import find_modules_here, one_line, open_standard_streams
 from anetrain.config import Config, ConfigError
 from anetrain.config import load as load_config
 from anetrain.device import ANEError
@@ -38,6 +38,7 @@ STOPPED, REFUSED, INTERRUPTED = 1, 2, 128  # and the number of the signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    open_standard_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     find_modules_here()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -55,6 +56,9 @@ def test_a_restart_every_two_updates(config: Path) -> None:
     folder = config.parent / "run"
     assert [event.update for event in heard(folder, events.Restart)] == list(range(3, 20, 2))
     check_same_runs(folder, straight)
+    found = [event.programs for event in heard(folder, events.Compile)]
+    report = json.loads((folder / "report.json").read_text())
+    assert report["compiles"] == sum(found) == 9 * 3 * PROGRAMS + 2 * PROGRAMS  # the last ones begun are not waited for
     assert (
         "an update takes 4 compiles, and a process has 12: after 3 updates the run saves, and goes on in a new "
         "process, which takes 8 to begin with"

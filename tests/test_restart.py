@@ -182,6 +182,29 @@ def test_starts(name: str, config: Path, tmp_path: Path) -> None:
     assert last(tmp_path / "run").step == 3
 
 
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&- >/dev/null"])
+def test_closed_streams(closed: str, config: Path, tmp_path: Path) -> None:
+    """As a daemon begins a run. No file of the run takes their place."""
+    result = started(["sh", "-c", f'exec "$@" {closed}', "sh", *python(config)])
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert [event.update for event in heard(tmp_path / "run", events.Restart)] == [2, 4]
+    assert last(tmp_path / "run").step == 4
+
+
+def test_who_reads_may_leave(config: Path, tmp_path: Path) -> None:
+    """`anetrain train ... | head`, before the first update or later."""
+    process = subprocess.Popen(
+        python(config, "--set", "log.every=1"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0
+    assert [event.update for event in heard(tmp_path / "run", events.Restart)] == [2, 4]
+    assert last(tmp_path / "run").step == 4
+
+
 HOOKED = """
 import os, sys
 with open({log!r}, "a") as file:

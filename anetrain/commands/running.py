@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ def run(name: str, work: Callable[[argparse.Namespace], object], options: argpar
         work(options)
         sys.stdout.flush()
     except BrokenPipeError:  # who reads the output has seen enough; there is nowhere to write the rest
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lead_nowhere(sys.stdout)
         return DONE
     except FileExistsError as error:
         print(f"anetrain {name}: {sentence(error)} (--force)", file=sys.stderr)
@@ -48,6 +48,20 @@ def sentence(error: BaseException) -> str:
 
 def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def open_standard_streams() -> None:
+    """Those that were closed when the process began lead nowhere. Else Python has none, and the next files that are
+    opened take their numbers, and whatever writes to these writes there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (until the process ends)
+
+
+def lead_nowhere(stream: TextIO) -> None:
+    """From now on, in this process and in those that it becomes or begins."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def find_modules_here() -> None:

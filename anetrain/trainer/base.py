@@ -243,8 +243,7 @@ class Trainer:
         count = self.pipeline.compiles - compiles
         seconds = self._account.so_far().since(before).parts.get("compiling", 0.0)
         if count or seconds:  # what was compiled in an earlier process may be taken from a cache
-            found = self.pipeline.device.counters()
-            self._emit(events.Compile("weights", count, seconds, found.compiles, found.live_programs))
+            self._tell_compiles(count, seconds, self._emit)
         self._tell_failure(failure, self._emit)
 
     @property
@@ -256,10 +255,16 @@ class Trainer:
     def baked_weights(self) -> dict[str, Array]:
         """Between groups: what the next group's programs are made of, where it is not the newest weights. State, beside
         `pipeline.weights` and `state`; for `StaticPipeline(..., baked=...)`."""
-        failure = self.pipeline.compile_failure
+        compiles, failure, begin = self.pipeline.compiles, self.pipeline.compile_failure, time.perf_counter()
         found = self.pipeline.baked_weights(self._is_staged)
+        if count := self.pipeline.compiles - compiles:  # begun by the last stage, and waited for here
+            self._tell_compiles(count, time.perf_counter() - begin, self.events.emit)
         self._tell_failure(failure, self.events.emit)
         return found
+
+    def _tell_compiles(self, count: int, seconds: float, emit: events.Listener) -> None:
+        found = self.pipeline.device.counters()
+        emit(events.Compile("weights", count, seconds, found.compiles, found.live_programs))
 
     # ------------------------------------------------------------ what fails
 
