@@ -18,8 +18,9 @@ import pytest
 from anetrain import cli, results
 from anetrain.bench import catalogue
 from anetrain.probe import features
-from anetrain.report import build, charts, inputs, markdown, page, published
+from anetrain.report import build, cells, charts, inputs, markdown, page, published
 from anetrain.report.document import Bar, Cell, Chart, Document, Items, Line, Section, Table, plain, sections_of
+from anetrain.report.marks import Marks
 from anetrain.results import Measurement, Results
 from tests import report_pages
 from tests.report_files import COMMUNITY, EMULATOR, ane_results, community_text, provenance, stack, write
@@ -219,6 +220,22 @@ def test_every_published_figure_is_shown(document: Document) -> None:
             assert text in texts or text == "not disclosed (estimated 19)", (row.id, name)
     shown = {mark for cell in found for mark in cell.marks}
     assert shown >= set(range(1, 41))
+
+
+def test_a_chart_is_of_one_configuration(tmp_path: Path) -> None:
+    """A run on end of half the layers has a chart of its own."""
+    half = report_pages.SUSTAINED.model_copy(
+        update={"parameters": {"channels": 512, "layers": 64, "spatial": 2048, "seconds": 5}, "case": "half"}
+    )
+    document = made_of(tmp_path, ane_results(measurements=(report_pages.SUSTAINED, half)))
+    charts_ = {chart.title: len(chart.bars) for chart in blocks(document, Chart) if chart.title.startswith("Sus")}
+    assert charts_ == {
+        "Sustained: 128 x 512 channels, 2048 positions, 5 s on end": 2,
+        "Sustained: 64 x 512 channels, 2048 positions, 5 s on end": 1,
+    }
+    entries = inputs.read([]).entries()
+    with pytest.raises(ValueError, match="t: rows of several benchmarks or configurations in one chart"):
+        cells.bars("t", entries, "ms", published.load(), Marks([published.load()]), axis="a")
 
 
 def test_rates_of_no_known_shape_are_shown_apart(document: Document) -> None:

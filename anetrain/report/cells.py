@@ -175,18 +175,19 @@ def bars(
     marks: Marks,
     *,
     axis: str,
-    configuration: bool = False,
 ) -> Chart:
+    """Of rows of one benchmark in one configuration: bars are read as a comparison."""
+    if len({entry.row.identity for entry in entries}) > 1:
+        raise ValueError(f"{title}: rows of several benchmarks or configurations in one chart")
     found = []
     shown = [entry for entry in ordered(entries) if name in entry.row.figures]
     for entry in shown:
         figure = entry.row.figures[name]
         numbers = figure.numbers
         chip = " or ".join(sorted(entry.row.chips, key=chip_order))
-        sizes = f" · {settings(entry.row.configuration)}" if configuration else ""
         found.append(
             Bar(
-                f"{chip} · {source_cell(entry).text}{sizes}",
+                f"{chip} · {source_cell(entry).text}",
                 figure.text,
                 origin(entry),
                 low=numbers[0] if numbers else None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from anetrain import chips
 from anetrain.report import cells
-from anetrain.report.document import Cell, Column, Line, Paragraph, Section, Table
+from anetrain.report.document import Cell, Chart, Column, Line, Paragraph, Section, Table
 from anetrain.report.inputs import Entry, chip_order
 from anetrain.report.marks import Marks
 from anetrain.report.published import Published, Setting
@@ -22,18 +22,13 @@ def section(entries: Sequence[Entry], published: Published, marks: Marks) -> Sec
     narrow = [entry for entry in stacks if _is_narrow(entry)]
     on_end = [entry for entry in stacks if "sustained_tflops" in entry.row.figures]
     wider = [entry for entry in stacks if not _is_narrow(entry) and "sustained_tflops" not in entry.row.figures]
-    charts = (
-        cells.bars(f"Peak: {PEAK_NAME}", deepest, "tflops", published, marks, axis="fp16 operations; longer is better"),
-        cells.bars(
-            "Sustained: without a pause",
-            on_end,
-            "sustained_tflops",
-            published,
-            marks,
-            axis="fp16 operations; longer is better",
-            configuration=True,
-        ),
-    )
+    chart = _chart(f"Peak: {PEAK_NAME}", deepest, "tflops", published, marks)
+    shapes = list(dict.fromkeys(entry.row.identity for entry in cells.ordered(on_end)))
+    charts_on_end = [
+        _chart(f"Sustained: {cells.settings(same[0].row.configuration)}", same, "sustained_tflops", published, marks)
+        for shape in shapes
+        if (same := [entry for entry in on_end if entry.row.identity == shape])
+    ]
     return Section(
         "Peak across chips",
         (
@@ -41,10 +36,10 @@ def section(entries: Sequence[Entry], published: Published, marks: Marks) -> Sec
                 "Stacks of 1x1 convolutions in fp16, weights in memory. Utilisation is a share of the chip's fp16 "
                 "denominator; where it is above 100 %, the denominator is too small."
             ),
-            *(chart for chart in charts[:1] if chart.bars),
+            *([chart] if chart.bars else []),
             _peak_table(deepest, published, marks),
             *([_shares_table("Other numbers of positions", wider, "tflops", published, marks)] if wider else []),
-            *(chart for chart in charts[1:] if chart.bars),
+            *charts_on_end,
             *([_shares_table("Without a pause", on_end, "sustained_tflops", published, marks)] if on_end else []),
             *_stacks(narrow, published, marks),
         ),
@@ -53,6 +48,11 @@ def section(entries: Sequence[Entry], published: Published, marks: Marks) -> Sec
 
 def shown(entry: Entry) -> bool:
     return entry.row.benchmark == "conv stack" and not entry.row.figures.keys().isdisjoint(RATES)
+
+
+def _chart(title: str, entries: Sequence[Entry], name: str, published: Published, marks: Marks) -> Chart:
+    """Of one configuration."""
+    return cells.bars(title, entries, name, published, marks, axis="fp16 operations; longer is better")
 
 
 def _is_narrow(entry: Entry) -> bool:
