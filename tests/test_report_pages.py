@@ -621,7 +621,7 @@ def test_make_need_not_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--out", "there.txt"], "--out there.txt is a file; expected a folder, or a name that ends with .html or .md"),
         (["missing.json", "--out", "new"], "missing.json: No such file or directory"),
         (["there.txt", "--out", "new"], "there.txt: is no JSON: "),
-        (["list.json", "--out", "new"], "list.json: schema is None; expected anetrain-results/1, "),
+        (["list.json", "--out", "new"], "list.json: schema is None; expected one of anetrain-results/1, "),
         (["wrong.json", "--out", "new"], "wrong.json: not a file of results (anetrain-results/1): "),
         (["--out", "old"], "old/report.html exists already (--force)"),
     ],

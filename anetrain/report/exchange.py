@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic_core import from_json
-
 from anetrain.report import community, ours, published, submission
+from anetrain.report.kinds import COMMUNITY, SUBMISSION, kind_of
 from anetrain.report.published import Published, Source
 from anetrain.report.submission import Submission
 from anetrain.results import ResultsError
@@ -16,15 +15,14 @@ def exchanged(path: Path) -> tuple[str, str, list[str]]:
     """The text of the other file, what it is, and what it cannot say."""
     content = path.read_bytes()
     try:
-        document = from_json(content)
-    except ValueError as error:
-        raise ResultsError(f"{path}: is no JSON: {error}") from error
-    if community.is_community(document):
+        kind = kind_of(content)
+    except ResultsError as error:
+        raise ResultsError(f"{path}: {error}") from error
+    if kind == COMMUNITY:
         figures, unsaid = community.from_community(content, str(path))
         what = f"published figures, {len(figures.rows)} rows, {len(figures.known)} inconsistencies"
         return published.text_of(figures), what, unsaid
-    schema = document.get("schema") if isinstance(document, dict) else None
-    figures = rows_of(submission.read(path)) if schema == submission.SCHEMA else published.read(path)
+    figures = rows_of(submission.read(path)) if kind == SUBMISSION else published.read(path)
     theirs, unsaid = community.to_community(figures)
     return community.text_of(theirs), f"the community's JSON, {len(theirs['training_results'])} entries", unsaid
 

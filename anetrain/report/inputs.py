@@ -12,15 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from anetrain import results
 from anetrain.report import community, ours, published, submission
-from anetrain.report.published import SCHEMA as PUBLISHED
+from anetrain.report.kinds import PUBLISHED, RESULTS, SUBMISSION, kind_of
 from anetrain.report.published import Published, Row
-from anetrain.report.submission import SCHEMA as SUBMISSION
 from anetrain.results import Results, ResultsError
-from anetrain.results.schema import SCHEMA as RESULTS
 from anetrain.results.store import problems_of
 
 CHIP = re.compile(r"(?:Apple )?M(\d{1,3})(?: (Pro|Max|Ultra))?")
@@ -112,7 +109,10 @@ def read(paths: Sequence[Path]) -> Inputs:
     figures: list[tuple[str, Published]] = []
     for path in paths:
         content = path.read_bytes()
-        kind = kind_of(content, path)
+        try:
+            kind = kind_of(content)
+        except ResultsError as error:
+            raise ResultsError(f"{path}: {error}") from error
         if kind == RESULTS:
             runs.append(Run(results.read(path), path.name))
         elif kind == SUBMISSION:
@@ -124,22 +124,6 @@ def read(paths: Sequence[Path]) -> Inputs:
     ours_first = published.load()
     others, shown_once = _new_rows(figures, ours_first)
     return Inputs(_numbered(runs), (("", ours_first), *others), shown_once)
-
-
-def kind_of(content: bytes, path: Path) -> str:
-    """The schema that a file names, or the community's."""
-    try:
-        document = from_json(content)
-    except ValueError as error:
-        raise ResultsError(f"{path}: is no JSON: {error}") from error
-    if community.is_community(document):
-        return "community"
-    kind = document.get("schema") if isinstance(document, dict) else None
-    if kind not in (RESULTS, SUBMISSION, PUBLISHED):
-        raise ResultsError(
-            f"{path}: schema is {kind!r}; expected {RESULTS}, {SUBMISSION}, {PUBLISHED}, or the community's JSON"
-        )
-    return str(kind)
 
 
 def _runs_of(made: submission.Submission, name: str) -> list[Run]:

@@ -7,18 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from anetrain.report import community, flags
-from anetrain.report.published import SCHEMA as PUBLISHED
+from anetrain.report.kinds import COMMUNITY, PUBLISHED, RESULTS, SUBMISSION, kind_of
 from anetrain.report.published import Published
-from anetrain.report.submission import SCHEMA as SUBMISSION
 from anetrain.report.submission import Submission
 from anetrain.results import Results, ResultsError
-from anetrain.results.schema import SCHEMA as RESULTS
 from anetrain.results.store import problems_of
-
-COMMUNITY = "the community's, which names none"
 
 
 class Checked(NamedTuple):
@@ -51,7 +46,7 @@ def _community(content: bytes) -> Checked:
     return Checked(f"the community's results; {len(document.rows)} rows, {len(unsaid)} doubts", problems)
 
 
-KINDS: dict[str, tuple[str, Callable[[bytes], Checked]]] = {
+PARSERS: dict[str, tuple[str, Callable[[bytes], Checked]]] = {
     RESULTS: ("results", _results),
     SUBMISSION: ("submission", _submission),
     PUBLISHED: ("published figures", _published),
@@ -62,17 +57,10 @@ KINDS: dict[str, tuple[str, Callable[[bytes], Checked]]] = {
 def check(path: Path) -> Checked:
     content = path.read_bytes()
     try:
-        document = from_json(content)
-    except ValueError as error:
-        return Checked("no JSON", [f"is no JSON: {error}"])
-    kind = document.get("schema") if isinstance(document, dict) else None
-    if community.is_community(document):
-        kind = COMMUNITY
-    if not isinstance(kind, str) or kind not in KINDS:
-        return Checked(
-            "unknown", [f"schema is {kind!r}; expected one of {', '.join(name for name in KINDS if name != COMMUNITY)}"]
-        )
-    name, parse = KINDS[kind]
+        kind = kind_of(content)
+    except ResultsError as error:
+        return Checked("unknown", [str(error)])
+    name, parse = PARSERS[kind]
     try:
         return parse(content)
     except ValidationError as error:
