@@ -245,7 +245,7 @@ class Run:
         """In the background, while micro-steps go on; `_release` is called before the next update."""
         self._settle()
         self._doing, self._save_is_due = f"the checkpoint of update {self.trainer.updates}", False
-        baked, state, facts = self.trainer.baked_weights(), self.trainer.state(self.sampler), self.device.facts
+        baked, state = self.trainer.baked_weights(), self.trainer.state(self.sampler)
         self._saving = self.store.save_in_background(
             State(
                 self.trainer.updates,
@@ -257,8 +257,7 @@ class Run:
                 self.config.plain(),
                 self._loss if self._validated == self.trainer.updates else None,
                 self.data.tokenizer,
-                facts["kind"],
-                facts["profile"],
+                *_place(self.device),
                 baked,
             ),
             passing=passing,
@@ -419,8 +418,14 @@ def _rungs(checkpoint: Checkpoint, config: Config, device: Device) -> dict[str, 
         {name: of.get(name) for name in _DECIDE}
         for of in (checkpoint.config.get("pipeline", {}), config.pipeline.model_dump())
     )
-    place = device.facts["kind"], device.facts["profile"]
-    return found if before == now and place == (checkpoint.device, checkpoint.profile) else {}
+    place = checkpoint.device, checkpoint.profile
+    return found if before == now and place == _place(device) else {}
+
+
+def _place(device: Device) -> tuple[str, str]:
+    """What computes, as checkpoints have it: an emulator and its profile, or an ane and its chip, if known."""
+    facts = device.facts
+    return facts["kind"], facts["profile"] if facts["kind"] == "emulator" else facts.get("chip", "")
 
 
 _DECIDE = ("kind", "layout", "granularity", "extras", "save_probabilities_up_to")

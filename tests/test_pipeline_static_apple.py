@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from anetrain import events
 from tests.ane_abi import ROOT
+from tests.restart_children import losses
+from tests.runs import check_same, heard, last, run
 
 PRELUDE = """
 import sys
@@ -145,3 +148,38 @@ print(pipeline.compiles, pipeline.cache_loads, fake.count("compile"), fake.count
 """
     assert output(start(command, script)) == ["16 8 16 24"]
     assert list(temporary.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from anetrain import train
+from anetrain.trainer import Trainer
+if "ANETRAIN_RESTART" in os.environ:
+    Trainer.fit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(train.main())
+"""
+
+
+def test_a_run_with_restarts(command: tuple[list[str], dict[str, str], Path], config: Path) -> None:
+    """As on the emulator, bit for bit. What a killed process left is swept by the next one. The model can be used."""
+    folder, temporary = config.parent, config.parent / "temporary"
+    temporary.mkdir(mode=0o700)
+    environment = {**command[1], "TEMP": str(temporary)}
+
+    def started(*arguments: str) -> subprocess.CompletedProcess[str]:
+        whole = [sys.executable, *arguments, "--device", "ane"]
+        return subprocess.run(whole, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
+
+    static = [str(config), "--out", str(folder / "run"), "--set", "pipeline.kind=static"]
+    killed = started("-c", KILLED, *static, "--set", "device.compile_budget=8")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(temporary.iterdir())) == 4, "programs of the second process"
+    result = started("-m", "anetrain.train", *static, "--set", "device.compile_budget=8", "--resume")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [event.update for event in heard(folder / "run", events.Restart)] == [2, 4, 6]
+    assert list(temporary.iterdir()) == []
+    straight = run(config, "straight", "--set", "pipeline.kind=static", "--device", "emulator:exact")
+    assert losses(folder / "run") == losses(straight)
+    check_same(last(folder / "run"), last(straight))
+    written = started("-m", "anetrain.cli", "generate", str(folder / "run"), "--prompt", "once", "--max-new", "3")
+    assert written.returncode == 0, written.stderr

@@ -54,7 +54,7 @@ class WidthStacks:
         longer = replace(model.spec, seq=model.spec.seq + SMALLEST)
         self.longest = None if model.has_parameters_of(longer) else model.spec.seq
         self._graph_of = graph_of
-        self._precision: Precision = "fp32" if device.facts["fp32"] else "fp16"
+        self._precision: Precision = "fp32" if device.facts.get("fp32") else "fp16"  # a mode of the emulator
         self._compiled: dict[int, list[CompiledPlan]] = {}
         self._current: tuple[int, Stack] | None = None
 
