@@ -63,7 +63,12 @@ def test_an_unchanged_file_is_accepted(changed: Callable[[str, str, str], str]) 
         ("compile.m", "inMemoryModelWithDescriptor:descriptor", "inMemoryModelWithDesctiptor:descriptor", "not found"),
         ("framework.m", "@selector(hexStringIdentifier)", "@selector(hexIdentifier)", "undeclared selector"),
         ("compile.m", "options:@{} error", 'options:"" error', "incompatible pointer types"),
-        ("request.m", "procedureIndex:@0", 'procedureIndex:@"0"', "incompatible pointer types"),
+        (
+            "request.m",
+            "procedureIndex:parts.procedure_index",
+            'procedureIndex:@"0"',
+            "incompatible pointer types",
+        ),
         ("surface.m", "IOSurfaceGetAllocSize(", "IOSurfaceGetSize(", "undeclared function 'IOSurfaceGetSize'"),
     ],
 )
