@@ -115,7 +115,7 @@ def test_the_device_runs_while_programs_are_compiled(monkeypatch: pytest.MonkeyP
     pipeline.unload()
 
 
-@pytest.mark.parametrize("failing", [0, 3, 7])
+@pytest.mark.parametrize("failing", range(8))
 def test_a_failed_compile_keeps_the_old_programs_and_says_so(failing: int, caplog: pytest.LogCaptureFixture) -> None:
     """Of the second update: step 3 runs on what the first one brought, for the second time."""
     expected_losses, expected = simulated(6, failing=1)

@@ -41,7 +41,16 @@ checkpoint: {every: 100, keep: 2}
 log: {every: 2}
 """
 BUDGET = ["--set", "device.compile_budget=8"]  # 4 compiles make the pipeline, and 4 an update
-LONGER = ["--set", "train.updates=24", "--set", "train.validate_every=5", "--steps", "20"]
+LONGER = [
+    "--set",
+    "train.updates=24",
+    "--set",
+    "train.validate_every=5",
+    "--steps",
+    "20",
+    "--set",
+    "log.telemetry=true",
+]
 
 
 @pytest.fixture
@@ -98,10 +107,19 @@ def test_twenty_updates_with_a_restart_every_two(config: Path) -> None:
         for path in (folder, expected)
     ]
     assert updates[0] == updates[1]
+    assert telemetry(folder) == telemetry(expected)
     assert [event.update for event in heard(folder, events.Restart)] == list(range(2, 21, 2))
     assert [event.update for event in heard(folder, events.Restarted)] == list(range(2, 21, 2))
     check_report(folder, processes=11)
     check_text(result.stdout)
+
+
+def telemetry(folder: Path) -> list[tuple[Any, ...]]:
+    """Without times."""
+    lines = map(json.loads, (folder / "telemetry.jsonl").read_text().splitlines())
+    found = [(line["type"], line.get("step"), line.get("loss")) for line in lines]
+    assert [step for kind, step, _ in found if kind == "step"] == list(range(1, 41))
+    return found
 
 
 def check_report(folder: Path, processes: int) -> None:
