@@ -269,6 +269,26 @@ def test_a_device_that_refuses_a_program_at_the_update(monkeypatch: pytest.Monke
     assert compiles == [3, 1, 1]
 
 
+def test_a_profile_that_refuses_one_program() -> None:
+    """Smaller ones are trained, updates included; where there are none, the message has all that was tried."""
+    pipelines = [static(device=emulator("m4", rules={"blobfile-weights": most})) for most in (9, 8)]
+    whole, smaller = (pipeline.choices["layers.0"] for pipeline in pipelines)
+    assert (whole.plan.granularity, smaller.plan.granularity) == ("fused", "stage")
+    assert "fused: forward 0: rule blobfile-weights: " in smaller.explain()
+    for _ in range(2):
+        for pipeline in pipelines:
+            update(pipeline)
+            pipeline.stage()
+    losses = [pipeline.evaluate(*batch()).mean for pipeline in pipelines]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    for pipeline in pipelines:
+        pipeline.unload()
+    alive = emulator().counters().live_programs
+    with pytest.raises(CompileError, match=r"in no form: fused: .*stage: .*blobfile-weights.*expected at most 1"):
+        static(device=emulator("m4", rules={"blobfile-weights": 1}))
+    assert emulator().counters().live_programs == alive
+
+
 def test_weights_that_change_between_two_tries() -> None:
     """What the first try compiled is old by then."""
     pipeline = static()
