@@ -228,13 +228,20 @@ import os, sys
 with open({log!r}, "a") as file:
     found = sorted(set(os.listdir("/proc/self/fd")) - {{str(file.fileno())}}, key=int)
     print(os.getpid(), os.getcwd(), len(found), "ANETRAIN_RESTART" in os.environ, *sys.argv[1:], file=file)
+from anetrain import assembly
 from anetrain.train import main
+find = assembly.find_model
+def moving(*arguments):
+    os.chdir("/")
+    return find(*arguments)
+assembly.find_model = moving
 sys.exit(main())
 """
 
 
 def test_one_process_to_whoever_looks(config: Path, tmp_path: Path) -> None:
-    """Its id and folder stay, no file stays open, and the command does not grow."""
+    """Its id and folder stay, even where a user's model goes to another; no file stays open, and the command does
+    not grow."""
     need(Path("/proc/self/fd").is_dir(), "a system that lists open files in /proc/self/fd")
     program = ("-c", HOOKED.format(log=str(tmp_path / "log")))
     result = started(python(config, "--set", "train.updates=6", program=program))
