@@ -24,7 +24,7 @@ COMMANDS = {
     "generate": Command("anetrain.commands.generate", "continue a text, or answer, with a trained model"),
     "probe": Command("anetrain.commands.probe", "what an engine can do, and what it does otherwise than believed"),
     "estimate": Command("anetrain.commands.estimate", "what a step would take on a chip's engine, by a cost model"),
-    "report": Command("anetrain.commands.report", "checks and submissions of results, beside what was published"),
+    "report": Command("anetrain.commands.report", "results become pages and submissions, beside what was published"),
     "doctor": Command("anetrain.commands.doctor", "a health check of the device, in minutes"),
     "bench": Command("anetrain.commands.bench", "measure what a device does: values first, then times"),
     "info": Command("anetrain.info", "what this machine offers, and which device is chosen"),
@@ -48,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"anetrain: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    code: int = importlib.import_module(COMMANDS[name].module).main(given[1:])
+    try:
+        code: int = importlib.import_module(COMMANDS[name].module).main(given[1:])
+    except KeyboardInterrupt:  # while modules are imported; then commands see to it themselves
+        print(f"anetrain {name}: interrupted", file=sys.stderr)
+        return 130
     return code
 
 

@@ -6,6 +6,7 @@ with files.replacing(path, overwrite=False) as file:
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -17,6 +18,8 @@ from typing import BinaryIO
 
 if sys.platform == "darwin":
     import fcntl
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -33,8 +36,10 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             sync(file.fileno())
         _check_target(path, overwrite)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (error.filename == str(temporary) or error.errno in FULL):
+            error.filename = str(path)  # the system names the temporary file, or for a full disk none
         raise
     sync_folder(path.parent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -99,6 +100,23 @@ def test_what_is_wrong_is_one_line(
     assert complaints.startswith(f"anetrain bench: {complaint}")
     assert complaints.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """Of what was measured by then; and the file as it was written last."""
+    path, honest = tmp_path / "found.json", results.write
+
+    def write(found: results.Results, path: Path, *, overwrite: bool) -> None:
+        if found.measurements:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        honest(found, path, overwrite=overwrite)
+
+    monkeypatch.setattr(results, "write", write)
+    assert main(["bench", "latency", "--out", str(path), *QUICK]) == 2
+    said, complaints = capsys.readouterr()
+    assert "\ndispatch floor " in said
+    assert complaints == f"anetrain bench: {path}: No space left on device\n"
+    assert results.read(path).measurements == ()
 
 
 SCRIPT = """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,18 @@ def test_version(capsys: Captured) -> None:
 def test_an_unknown_command(capsys: Captured) -> None:
     assert main(["trian"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_interrupt_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anetrain.cli.importlib.import_module", interrupted)
+    assert main(["estimate"]) == 130
+    assert capsys.readouterr().err == "anetrain estimate: interrupted\n"
+
+
+def test_a_shell_may_have_closed_the_output() -> None:
+    command = [sys.executable, "-m", "anetrain.cli", "bench", "--list", "latency"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (0, "")

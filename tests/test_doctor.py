@@ -270,20 +270,41 @@ def test_without_a_device_there_is_a_sentence(kind: str, tmp_path: Path, capsys:
     assert not path.exists()
 
 
-def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_found(number: signal.Signals, tmp_path: Path) -> None:
     path = tmp_path / "doctor.json"
     command = [sys.executable, "-m", "anetrain.cli", "doctor", "--device", "emulator", "--out", str(path)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(running.pid, signal.SIGINT)
+    running.send_signal(number)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
     assert f"interrupted; {path} holds what was found by then" in err
     found = json.loads(path.read_text())
     assert not found["complete"]
     assert found["health"][0]["name"] == "environment"
+
+
+def test_who_reads_the_output_may_have_seen_enough(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "anetrain.cli",
+        "doctor",
+        "--device",
+        "emulator",
+        "--out",
+        str(tmp_path / "a.json"),
+    ]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    assert running.stdout.readline().startswith("emulated ANE")
+    running.stdout.close()
+    assert (running.wait(timeout=60), running.stderr.read()) == (0, "")
+    running.stderr.close()
 
 
 def test_nothing_private_is_in_the_file() -> None:

@@ -140,8 +140,10 @@ def test_a_full_disk(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a"
     write, target = (put, path) if kind == "file" else (put_folder, path / "a")
     write(path, b"one")
-    with largest_file(5000), pytest.raises(OSError, match="File too large"):
+    with largest_file(5000), pytest.raises(OSError, match="File too large") as caught:
         write(path, bytes(10_000), overwrite=True)
+    if kind == "file":
+        assert caught.value.filename == str(path)
     assert target.read_bytes() == b"one"
     assert list(tmp_path.iterdir()) == [path]
 

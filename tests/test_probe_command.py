@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +94,7 @@ def test_a_framework_is_compared_with_an_older_one(tmp_path: Path, capsys: pytes
         ),
         (["tile", "--device", "emulator:m4", "--rules", "evidnce=on"], "no rule 'evidnce'"),
         (["tile", "--device", "emulator:m9"], "no profile 'm9'"),
+        (["tile", "--seed", "-1"], "--seed is -1; expected 0 or more"),
     ],
 )
 def test_a_mistake_is_a_sentence(
@@ -101,6 +106,36 @@ def test_a_mistake_is_a_sentence(
     assert complaint in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "none.json").exists()
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(found: results.Results, path: Path, *, overwrite: bool) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(results, "write", refused)
+    path = tmp_path / "none.json"
+    assert main(["probe", "tile", *SMALL, "--out", str(path)]) == 2
+    assert capsys.readouterr() == ("", f"anetrain probe: {path}: Permission denied\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_seen(number: signal.Signals, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    command = [sys.executable, "-m", "anetrain.cli", "probe", "all", *SMALL, "--out", str(path)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert running.stdout.readline().startswith("emulated ANE")
+    assert running.stdout.readline().startswith("dialects: ")
+    running.send_signal(number)
+    printed, complaints = running.communicate(timeout=60)
+    assert running.returncode == 130, complaints
+    assert printed.endswith(f"results: {path} (incomplete)\n")
+    assert complaints == "anetrain probe: interrupted\n"
+    found = results.read(path)
+    assert not found.complete
+    assert 1 <= len(found.verdicts) < len(catalogue.PROBES)
 
 
 def test_switches() -> None:

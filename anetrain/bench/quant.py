@@ -249,7 +249,9 @@ def _taken(name: str, measured: Sequence[Measurement]) -> Finding | None:
             "Not tried: an emulator takes what nobody is known to have run on an engine only with --allow-unproven."
         )
     else:
-        answer = f"Unsupported: {tried[0].status} at {tried[0].case}: {tried[0].reason}"
+        answer = (
+            f"Unsupported: {tried[0].status} at {tried[0].case}: {tried[0].reason.removeprefix(f'{tried[0].case}: ')}"
+        )
     return Finding(
         bench=Quant.name,
         question=f"Does the device take weights as {name}?",

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from anetrain.bench import Bench, Case, catalogue, table
 from anetrain.bench.run import Run, Settings
-from anetrain.commands.results_file import ResultsFile, add_options, command_line
+from anetrain.commands.results_file import ResultsFile, add_options, command_line, seed_of
 from anetrain.commands.running import REFUSED, one_line, run, terminated_as_interrupted
 from anetrain.device import ANEError
 from anetrain.isolate import Worker
@@ -64,8 +64,10 @@ def _bench(options: argparse.Namespace) -> None:
         try:
             _measure(made, chosen, file)
         finally:
-            file.write(made.results)
-            print(table.text(made.results, list(dict.fromkeys(bench for bench, _ in chosen))))
+            try:  # the table where the file cannot be written, the file where nobody reads the table
+                print(table.text(made.results, list(dict.fromkeys(bench for bench, _ in chosen))))
+            finally:
+                file.write(made.results)
             print(f"\nresults: {len(made.results.measurements)} of {len(chosen)} cases; anetrain report {file.path}")
 
 
@@ -97,8 +99,6 @@ def _cases(bench: Bench, options: argparse.Namespace) -> list[Case]:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    if options.seed < 0:
-        raise ValueError(f"--seed is {options.seed}; expected 0 or more")
     meter: dict[str, Any] = {}
     if options.samples is not None:
         if options.samples < 1:
@@ -109,7 +109,7 @@ def _settings(options: argparse.Namespace) -> Settings:
             raise ValueError(f"--seconds is {options.seconds}; expected 0 or more")
         meter |= {"least_s": options.seconds, "most_s": max(options.seconds, Meter.most_s)}
     device = {"kind": options.device, "allow_unproven": options.allow_unproven}
-    return Settings(device=device, scale=options.scale, seed=options.seed, meter=meter)
+    return Settings(device=device, scale=options.scale, seed=seed_of(options), meter=meter)
 
 
 def _command(options: argparse.Namespace) -> str:

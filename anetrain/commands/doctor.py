@@ -12,7 +12,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from anetrain.commands.running import DONE, INTERRUPTED, REFUSED, one_line
+from anetrain.commands.running import (
+    DONE,
+    INTERRUPTED,
+    REFUSED,
+    lead_nowhere,
+    open_standard_streams,
+    sentence,
+    terminated_as_interrupted,
+)
 from anetrain.doctor import Question, all_questions, examine
 from anetrain.isolate import Worker
 from anetrain.results import Health, Results, write
@@ -23,6 +31,7 @@ WIDTH = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    open_standard_streams()
     options = _parser().parse_args(arguments)
     path: Path = options.out
     if path.exists() and not options.force:
@@ -34,18 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     shown = _Shown(path, bar)
     try:
-        with Worker() as worker:
+        with terminated_as_interrupted(), Worker() as worker:
             results = examine({"kind": options.device}, worker, command=command, keep=shown, asked=shown.asked)
+        bar.close()
+        _end(results, path)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         bar.close()
         print(f"anetrain doctor: interrupted; {path} holds what was found by then", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        bar.close()
+        lead_nowhere(sys.stdout)
+        return DONE
     except (OSError, RuntimeError) as error:
         bar.close()
-        print(f"anetrain doctor: {one_line(error)}", file=sys.stderr)
+        print(f"anetrain doctor: {sentence(error)}", file=sys.stderr)
         return REFUSED
-    bar.close()
-    _end(results, path)
     return ILL if any(each.status == "failed" for each in results.health) else DONE
 
 
@@ -77,8 +91,8 @@ def _end(results: Results, path: Path) -> None:
     advice = [sentence for health in results.health for sentence in health.advice]
     count = Counter(health.status for health in results.health)
     print(f"\n{count['ok']} well, {count['warning']} to look at, {count['failed']} failed, {count['skipped']} skipped")
-    for sentence in advice:
-        print(textwrap.fill(sentence, WIDTH, initial_indent="- ", subsequent_indent="  "))
+    for told in advice:
+        print(textwrap.fill(told, WIDTH, initial_indent="- ", subsequent_indent="  "))
     print(f"{path}: all of it, to attach to a report; no names of people, computers or folders are in it")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from anetrain.commands.results_file import ResultsFile, add_options, command_line
-from anetrain.commands.running import REFUSED, run, sentence
+from anetrain.commands.results_file import ResultsFile, add_options, command_line, seed_of
+from anetrain.commands.running import REFUSED, run, sentence, terminated_as_interrupted
 from anetrain.errors import ANEError
 from anetrain.isolate import Worker
 from anetrain.probe import catalogue
@@ -62,10 +62,11 @@ def _probe(options: argparse.Namespace) -> None:
     names = _chosen(options.names)
     older = _older_framework(options.against, names)
     file = ResultsFile.of(options, "probe")
-    settings = Settings({"kind": options.device, "rules": switches(options.rules)}, options.scale, options.seed)
+    settings = Settings({"kind": options.device, "rules": switches(options.rules)}, options.scale, seed_of(options))
     rules = ("--rules", options.rules) if options.rules else ()
-    with Worker() as worker:
+    with terminated_as_interrupted(), Worker() as worker:
         made = Run(settings, worker, command=command_line("anetrain probe", options, *names, *rules))
+        file.write(made.results)  # where that cannot be done, it is said before anything is asked
         print(made.results.device.label)
         try:
             for name in names:

@@ -42,6 +42,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="overwrite FILE")
 
 
+def seed_of(options: argparse.Namespace) -> int:
+    seed: int = options.seed
+    if seed < 0:
+        raise ValueError(f"--seed is {seed}; expected 0 or more")
+    return seed
+
+
 def command_line(command: str, options: argparse.Namespace, *more: str) -> str:
     """As it goes into the results: all that changes them, and no path."""
     kind, colon, profile = options.device.partition(":")  # which may be a file

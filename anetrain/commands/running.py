@@ -21,6 +21,7 @@ DONE, REFUSED, INTERRUPTED = 0, 2, 130
 
 def run(name: str, work: Callable[[argparse.Namespace], object], options: argparse.Namespace) -> int:
     """The exit code. Whatever is wrong with what was given is one line; other exceptions are mistakes of ours."""
+    open_standard_streams()
     try:
         work(options)
         sys.stdout.flush()
