@@ -53,6 +53,17 @@ def fake_ane_path(request: pytest.FixtureRequest) -> Path:
     return Path(subprocess.run(build, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
+@pytest.fixture
+def fake_environment(fake_ane_path: Path, tmp_path: Path) -> dict[str, str]:
+    """Of a process in which the fake build of the native library takes the place of the ordinary one."""
+    libraries = tmp_path / "lib"
+    libraries.mkdir()
+    for found in fake_ane_path.parent.glob("*.so*"):
+        (libraries / found.name).symlink_to(found)
+    (libraries / "libanetrain.so").symlink_to(fake_ane_path)
+    return {**os.environ, "LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(ROOT)}
+
+
 @pytest.fixture(params=["emulator", "apple"])
 def backend(request: pytest.FixtureRequest) -> tuple[Path, int]:
     """(library, kind) for each back end."""

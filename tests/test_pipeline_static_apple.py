@@ -5,7 +5,6 @@ The fake build of the native library takes the place of the ordinary one in proc
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -38,17 +37,11 @@ def changed(pipeline, factor=1.01):
 
 
 @pytest.fixture
-def command(fake_ane_path: Path, tmp_path: Path) -> tuple[list[str], dict[str, str], Path]:
+def command(fake_environment: dict[str, str], tmp_path: Path) -> tuple[list[str], dict[str, str], Path]:
     """To run a script: its beginning, the environment, and where program directories go."""
-    libraries, folder = tmp_path / "lib", tmp_path / "programs"
-    libraries.mkdir()
+    folder = tmp_path / "programs"
     folder.mkdir()
-    for found in fake_ane_path.parent.glob("*.so*"):
-        (libraries / found.name).symlink_to(found)
-    fake = libraries / "libanetrain.so"
-    fake.symlink_to(fake_ane_path)
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(ROOT)}
-    return [sys.executable, "-c"], environment, folder
+    return [sys.executable, "-c"], fake_environment, folder
 
 
 def start(command: tuple[list[str], dict[str, str], Path], script: str, *arguments: str) -> subprocess.Popen[str]:
