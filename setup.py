@@ -59,7 +59,17 @@ class BuildNative(build_ext):
             extension.libraries.append("anetrain")
             extension.extra_link_args.append(rpath)
             extension.depends += [str(p) for p in CSRC.glob("*/*.h")]
+        if not self.inplace:
+            (package / "COMMIT").write_text(commit() + "\n")  # for results: an installed package is in no clone
         super().run()
+
+
+def commit() -> str:
+    """Of the clone that is installed; empty for a source distribution."""
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--match", ""]
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        return ""
+    return subprocess.run(describe, capture_output=True, text=True).stdout.strip()
 
 
 setup(

@@ -167,6 +167,10 @@ class CompactPipeline:
         return self.training.compiles + (self._full.compiles if self._full else 0)
 
     @property
+    def cache_loads(self) -> int:
+        return self.training.cache_loads + (self._full.cache_loads if self._full else 0)
+
+    @property
     def choices(self) -> dict[str, Choice[CompiledPlan]]:
         return self.training.choices
 

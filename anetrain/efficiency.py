@@ -106,6 +106,7 @@ class Totals:
             seconds["dropped"] += event.seconds
         elif isinstance(event, events.Compile):
             counts["compiles"] += event.programs
+            counts["cache_loads"] += event.cache_loads
             seconds["compile"] += event.seconds
         elif isinstance(event, events.Checkpoint):
             seconds["checkpoint"] += event.seconds
@@ -143,6 +144,7 @@ class Totals:
             "dropped_groups": counts["dropped_groups"],
             "tokens": counts["tokens"],
             "compiles": counts["compiles"],
+            "cache_loads": counts["cache_loads"],
             "wall_s": wall_s,
             "compile_s": seconds["compile"],
             "compile_percent": _percent(seconds["compile"], wall_s),

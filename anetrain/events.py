@@ -43,13 +43,15 @@ class Event:
 
 @dataclass(frozen=True)
 class Compile(Event, kind="compile"):
-    """Programs were compiled and loaded. `compiles` and `live` are the device's counts after it."""
+    """Programs were compiled and loaded. `compiles` and `live` are the device's counts after it. `cache_loads`: those
+    beside them that had been compiled before, and were loaded without the compiler."""
 
     label: str
     programs: int
     seconds: float
     compiles: int
     live: int
+    cache_loads: int
 
 
 @dataclass(frozen=True)

@@ -286,8 +286,7 @@ class Run:
 
     def _introduce(self) -> None:
         """A process that another one has been replaced by goes on without a word."""
-        found, programs = self.device.counters(), self.trainer.pipeline.compiles
-        self.trainer.events.emit(events.Compile("model", programs, self._setup_s, found.compiles, found.live_programs))
+        self.trainer.tell_compiles("model", (0, 0), self._setup_s, self.trainer.events.emit)
         if self.restarted is not None:
             self.trainer.events.emit(self.restarted)
             return

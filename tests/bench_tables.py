@@ -127,7 +127,10 @@ def made_up_train() -> list[Measurement]:
         step_s, compile_s = (0.0900, 3.36) if static else (0.0735, 0.0)
         vocab = 32000 if case.parameters["model"] == "stories110m" else 151936
         parts = {"forward_device": 0.080, "backward_device": 0.090, "update": 0.030, "weight_gradients": 0.300}
-        heard: list[events.Event] = [events.Compile("model", 48, 0.421, 48, 48), events.Step(1, math.log(vocab), 50, 1)]
+        heard: list[events.Event] = [
+            events.Compile("model", 48, 0.421, 48, 48, 0),
+            events.Step(1, math.log(vocab), 50, 1),
+        ]
         heard += [
             events.Update(
                 number, 10.0, 1e-3, 1.0, False, 10, 2560, 65536.0, 10 * step_s + compile_s,

@@ -90,7 +90,7 @@ def measured_of(*heard: events.Event, name: str = "tiny-llama, dynamic") -> Meas
 
 
 LOSS = math.log(512)
-BEGIN = (events.Compile("model", 4, 0.5, 4, 4), events.Step(1, LOSS, 50, 0.1))
+BEGIN = (events.Compile("model", 4, 0.5, 4, 4, 0), events.Step(1, LOSS, 50, 0.1))
 FIRST = update(1, 100.0, forward_device=50.0)
 
 
@@ -98,7 +98,7 @@ def test_the_first_group_is_left_out_and_compiling_stands_beside() -> None:
     measured = measured_of(
         *BEGIN,
         FIRST,
-        events.Compile("model", 8, 3.0, 12, 8),
+        events.Compile("model", 8, 3.0, 12, 8, 0),
         update(2, 5.0, forward_device=1.0, backward_device=0.6, update=0.2, compiling=3.0),
         update(3, 4.2, forward_device=1.2, backward_device=0.8, compiling=2.0),
     )

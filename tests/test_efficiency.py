@@ -39,10 +39,10 @@ def run(clock: Clock | None = None) -> Totals:
     """8 s: 2 of compiling, 2 updates of 1 s, one that compiles for 0.5 s more, and other things."""
     clock = clock or Clock()
     totals = Totals(clock)
-    totals(events.Compile("model", 10, 2.0, 10, 10))
+    totals(events.Compile("model", 10, 2.0, 10, 10, 0))
     totals(update(1))
     totals(events.Overflow(1, "x", 1, 1.0, 0.125))
-    totals(events.Compile("weights", 3, 0.5, 13, 10))
+    totals(events.Compile("weights", 3, 0.5, 13, 10, cache_loads=7))
     totals(update(2, seconds=1.5, parts=PARTS | {"compiling": 0.5}))
     totals(events.Validation(2, 2.0, 32, 0.75, True))
     totals(events.Checkpoint(2, "x", 100, 0.25))
@@ -53,6 +53,7 @@ def run(clock: Clock | None = None) -> Totals:
 def test_sums_and_shares() -> None:
     found = run().report(EMULATOR, None).figures
     assert (found["updates"], found["micro_steps"], found["tokens"], found["dropped_groups"]) == (2, 8, 128, 1)
+    assert found["cache_loads"] == 7
     assert (found["compiles"], found["compile_s"], found["compile_percent"]) == (13, 2.5, 31.25)
     assert (found["wall_s"], found["train_s"], found["train_percent"]) == (8.0, 2.0, 25.0)
     assert (found["validation_s"], found["checkpoint_s"], found["dropped_s"]) == (0.75, 0.25, 0.125)
@@ -110,7 +111,7 @@ def test_a_process_goes_on_from_another() -> None:
     first, alone = run(), run(clock)
     second = Totals(clock)
     second.load_state(first.state())
-    for event in (events.Compile("model", 10, 2.0, 10, 10), update(3)):
+    for event in (events.Compile("model", 10, 2.0, 10, 10, 0), update(3)):
         second(event)
         alone(event)
     clock.now_s += 3.0

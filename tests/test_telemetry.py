@@ -49,7 +49,7 @@ def lines(*heard: events.Event, work: DeviceWork | None = WORK) -> list[dict[str
 
 
 def test_the_published_keys_are_there() -> None:
-    found = lines(events.Compile("model", 4, 0.25, 4, 4), STEP, update())
+    found = lines(events.Compile("model", 4, 0.25, 4, 4, 0), STEP, update())
     assert [line["type"] for line in found] == ["step", "batch", "perf"]
     for line in found:
         assert line["device"] == "the device"
@@ -79,9 +79,9 @@ def test_compiles_are_counted_once() -> None:
     """In the batch that they come before; not in its training time."""
     parts = PARTS_OF_UPDATE | {"compiling": 0.04}
     found = lines(
-        events.Compile("model", 4, 0.25, 4, 4),
+        events.Compile("model", 4, 0.25, 4, 4, 0),
         STEP,
-        events.Compile("weights", 2, 0.04, 6, 4),
+        events.Compile("weights", 2, 0.04, 6, 4, 0),
         update(parts=parts),
         STEP,
         update(),

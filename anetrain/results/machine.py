@@ -55,10 +55,11 @@ def anonymous(text: str) -> str:
 
 @functools.cache
 def _commit() -> str:
-    """Of the clone that this file is in, with a mark when files differ from it."""
-    root = Path(__file__).resolve().parent.parent.parent
+    """Of the clone that this file is in, with a mark when files differ from it, or that it was installed from."""
+    package = Path(__file__).resolve().parent.parent
+    root, installed_from = package.parent, package / "COMMIT"
     if not (root / ".git").exists():
-        return ""
+        return installed_from.read_text().strip() if installed_from.exists() else ""
     return _output("git", "-C", str(root), "describe", "--always", "--dirty", "--match", "")
 
 

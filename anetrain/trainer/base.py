@@ -136,8 +136,7 @@ class Trainer:
             listeners=listeners,
             retries=retries,
         )
-        found = device.counters()
-        trainer.events.emit(events.Compile("model", pipeline.compiles, seconds, found.compiles, found.live_programs))
+        trainer.tell_compiles("model", (0, 0), seconds, trainer.events.emit)
         return trainer
 
     # ------------------------------------------------------------ a group
@@ -236,14 +235,13 @@ class Trainer:
         the update has made copies on its way."""
         if self._is_staged:
             return
-        compiles, failure, before = self.pipeline.compiles, self.pipeline.compile_failure, self._account.so_far()
+        made, failure, before = self._made, self.pipeline.compile_failure, self._account.so_far()
         with self._account.part("restaging"):
             self.pipeline.stage(copied)
         self._is_staged = True
-        count = self.pipeline.compiles - compiles
         seconds = self._account.so_far().since(before).parts.get("compiling", 0.0)
-        if count or seconds:  # what was compiled in an earlier process may be taken from a cache
-            self._tell_compiles(count, seconds, self._emit)
+        if self._made != made or seconds:
+            self.tell_compiles("weights", made, seconds, self._emit)
         self._tell_failure(failure, self._emit)
 
     @property
@@ -255,16 +253,23 @@ class Trainer:
     def baked_weights(self) -> dict[str, Array]:
         """Between groups: what the next group's programs are made of, where it is not the newest weights. State, beside
         `pipeline.weights` and `state`; for `StaticPipeline(..., baked=...)`."""
-        compiles, failure, begin = self.pipeline.compiles, self.pipeline.compile_failure, time.perf_counter()
+        made, failure, begin = self._made, self.pipeline.compile_failure, time.perf_counter()
         found = self.pipeline.baked_weights(self._is_staged)
-        if count := self.pipeline.compiles - compiles:  # begun by the last stage, and waited for here
-            self._tell_compiles(count, time.perf_counter() - begin, self.events.emit)
+        if self._made != made:  # begun by the last stage, and waited for here
+            self.tell_compiles("weights", made, time.perf_counter() - begin, self.events.emit)
         self._tell_failure(failure, self.events.emit)
         return found
 
-    def _tell_compiles(self, count: int, seconds: float, emit: events.Listener) -> None:
-        found = self.pipeline.device.counters()
-        emit(events.Compile("weights", count, seconds, found.compiles, found.live_programs))
+    @property
+    def _made(self) -> tuple[int, int]:
+        """Programs compiled, and loaded from what was compiled before."""
+        return self.pipeline.compiles, self.pipeline.cache_loads
+
+    def tell_compiles(self, label: str, before: tuple[int, int], seconds: float, emit: events.Listener) -> None:
+        """What was made since the pipeline's counts of compiles and cache loads were `before`."""
+        found, (compiles, cache_loads) = self.pipeline.device.counters(), self._made
+        counts = found.compiles, found.live_programs, cache_loads - before[1]
+        emit(events.Compile(label, compiles - before[0], seconds, *counts))
 
     # ------------------------------------------------------------ what fails
 
