@@ -78,7 +78,9 @@ class Provenance(Part):
     seed: int
     scale: str = Field(description='"full", or "small" for trying out: small results are never compared')
     anetrain: str
-    commit: str = Field(default="", description="of the clone the code ran from, or was installed from; empty if unknown")
+    commit: str = Field(
+        default="", description="of the clone the code ran from, or was installed from; empty if unknown"
+    )
     python: str
     numpy: str
     blas: str
