@@ -208,7 +208,7 @@ def test_every_problem_has_its_place(
     assert any(problem in found for found in validation.check(path).problems), validation.check(path).problems
     assert anetrain(["report", "validate", "changed.json"]) == 2
     told = capsys.readouterr()
-    assert "problems" in told.out
+    assert "problem" in told.out
     assert told.err.startswith("anetrain report validate: changed.json: ")
     assert told.err.count("\n") == 1
 

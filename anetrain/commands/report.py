@@ -104,7 +104,9 @@ def _validate(options: argparse.Namespace) -> None:
     for path in options.files:
         checked = validation.check(path)
         found += [f"{path}: {problem}" for problem in checked.problems]
-        print(f"{path}: {checked.what}: {f'{len(checked.problems)} problems' if checked.problems else 'good'}")
+        count = len(checked.problems)
+        said = "good" if not count else "1 problem" if count == 1 else f"{count} problems"
+        print(f"{path}: {checked.what}: {said}")
         for problem in checked.problems:
             print(f"  {problem}")
     if found:
