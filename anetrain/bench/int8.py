@@ -96,7 +96,7 @@ class Layer:
 class Int8(Bench):
     name = "int8"
     question = "Are 8-bit weights and activations (W8A8) quicker than fp16, and how far off are their results?"
-    columns: ClassVar[tuple[str, ...]] = ("gflop", "ms", "tflops", "distance_to_unquantised")
+    columns: ClassVar[tuple[str, ...]] = ("gop", "ms", "tops", "distance_to_unquantised")
 
     def cases(self, scale: Scale) -> Sequence[Case]:
         sizes = SIZES[scale]

@@ -16,8 +16,10 @@ MEBI = 1 << 20
 TITLES = {
     "ms": "ms",
     "tflops": "TFLOPS",
+    "tops": "TFLOPS, of int8 TOPS",
     "gb_per_s": "GB/s",
     "gflop": "GFLOP",
+    "gop": "GFLOP, of int8 GOP",
     "weight_mib": "weights MiB",
     "activation_mib": "activations MiB",
     "act_mib": "activations MiB, one side",
@@ -26,6 +28,8 @@ TITLES = {
 }
 COUNTED: Mapping[str, Callable[[Measurement], float | None]] = {
     "gflop": lambda one: None if one.flops is None else one.flops / 1e9,
+    "gop": lambda one: None if one.flops is None else one.flops / 1e9,
+    "tops": lambda one: one.figures.get("tflops"),
     "weight_mib": lambda one: None if one.weight_bytes is None else one.weight_bytes / MEBI,
     "activation_mib": lambda one: None if one.activation_bytes is None else one.activation_bytes / MEBI,
     "total_mib": lambda one: None if one.bytes_moved is None else one.bytes_moved / MEBI,
