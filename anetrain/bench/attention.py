@@ -88,10 +88,8 @@ class Attention(Bench):
         sizes = (int(case.parameters[name] or 0) for name in ("heads", "kv_heads", "head_dim", "positions"))
         shape, form = Shape(*sizes), str(case.parameters["form"])
         arrays = random_inputs(shape, lab.random())
-        if form == FORMS[2]:  # younger than dialect A: whether its chips take it is theirs to say
-            linked = Linked.of(lab.device, [one_operation(shape)], arrays, case.name, dialect="B")
-        else:
-            linked = Linked.of(lab.device, [composed(shape, causal=form == FORMS[0])], arrays, case.name)
+        graph = one_operation(shape) if form == FORMS[2] else composed(shape, causal=form == FORMS[0])
+        linked = Linked.of(lab.device, [graph], arrays, case.name)
         linked.run()
         expected = attention(shape, arrays, causal=form == FORMS[0])
         check = compare(linked.read("y"), expected, allowed=ALLOWED, against="numpy in float64")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from anetrain.device import Device, Program, Request, Surface
+from anetrain.device import Device, Program, Request, Surface, fetch, store
 from anetrain.mil import Graph
 from anetrain.mil import Program as Source
 from anetrain.mil.text import DIALECTS
@@ -111,14 +111,12 @@ class Bound:
 
     def write(self, name: str, array: npt.NDArray[Any]) -> None:
         (port,) = (port for port in self.program.inputs if port.name == name)
-        self.inputs[name].write(array.reshape(-1, port.shape[-1]), row_stride=port.row_stride // 2)
+        store(self.inputs[name], port, array.reshape(port.shape))
 
-    def read(self, name: str) -> npt.NDArray[np.float32]:
-        """An output in its port's shape."""
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """An output in its port's shape and dtype."""
         (port,) = (port for port in self.program.outputs if port.name == name)
-        rows = int(np.prod(port.shape[:-1]))
-        values = self.outputs[name].read(rows, port.shape[-1], row_stride=port.row_stride // 2)
-        return values.reshape(port.shape)
+        return fetch(self.outputs[name], port)
 
     def unload(self) -> None:
         self.program.unload()

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from anetrain.device import Device, Port, Program, Request, Surface
+from anetrain.bench.base import written
+from anetrain.device import Device, Port, Program, Request, Surface, fetch, store
 from anetrain.mil import Graph
 
 
@@ -29,16 +29,13 @@ class Linked:
         graphs: Sequence[Graph],
         arrays: Mapping[str, npt.NDArray[Any]],
         label: str,
-        *,
-        dialect: str | None = None,
     ) -> Linked:
-        """Compiles all of them, in the device's dialect or another, and writes `arrays` to the inputs that no program
-        makes."""
+        """Compiles all of them and writes `arrays` to the inputs that no program makes."""
         programs, requests = [], []
         surfaces: dict[str, Surface] = {}
         ports: dict[str, Port] = {}
         for index, graph in enumerate(graphs):
-            source = graph.program(dialect=dialect or device.facts["dialect"], single_blob=True)
+            source = written(device, graph, single_blob=True)
             program = device.compile(source, label=label if len(graphs) == 1 else f"{label} {index}")
             for port in (*program.inputs, *program.outputs):
                 if ports.setdefault(port.name, port).shape != port.shape:
@@ -49,21 +46,13 @@ class Linked:
             requests.append(program.request(inputs, {port.name: surfaces[port.name] for port in program.outputs}))
             programs.append(program)
         for name, array in arrays.items():
-            port = ports[name]
-            surfaces[name].write(array.reshape(-1, port.shape[-1]), row_stride=port.row_stride // 2)
+            store(surfaces[name], ports[name], array.reshape(ports[name].shape))
         return cls(programs, requests, surfaces, ports)
 
     def run(self) -> None:
         for request in self.requests:
             request.run()
 
-    def read(self, name: str) -> npt.NDArray[np.float32]:
-        """In its port's shape."""
-        port = self.ports[name]
-        rows = int(np.prod(port.shape[:-1]))
-        values = self.surfaces[name].read(rows, port.shape[-1], row_stride=port.row_stride // 2)
-        return values.reshape(port.shape)
-
-    def unload(self) -> None:
-        for program in self.programs:
-            program.unload()
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """In its port's shape and dtype."""
+        return fetch(self.surfaces[name], self.ports[name])

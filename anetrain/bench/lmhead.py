@@ -18,6 +18,7 @@ from anetrain import cpu
 from anetrain.bench.base import Bench, Case, Lab, Scale, compare
 from anetrain.bench.convolutions import CAUTION, HALF, ROUNDING
 from anetrain.bench.linked import Linked
+from anetrain.blocks.classifier import AXIS_LIMIT, CHANNEL_LIMIT
 from anetrain.device import Device
 from anetrain.lower.check import limit_on_device
 from anetrain.mil import Graph
@@ -26,7 +27,6 @@ from anetrain.results import Finding, Measurement
 FLOAT = 4
 FLOAT_ALLOWED = 1e-5  # of the largest value: float32 sums of hundreds of products
 POSITIONS = 32  # of the device's input, as many as its rows need; the vector is the first
-LONGEST_AXIS = 16384  # where nothing is known of the chip: no chip has less
 
 Array = npt.NDArray[Any]
 SIZES: Mapping[Scale, tuple[int, int]] = {"full": (50257, 768), "small": (997, 64)}
@@ -168,8 +168,8 @@ class Head:
 
     def __init__(self, device: Device, w: Weights, label: str) -> None:
         rows, columns = w.half.shape
-        limits = [limit_on_device(device, rule, LONGEST_AXIS) for rule in ("channel-limit", "axis-limit")]
-        chunk = min(*limits, rows)
+        known = (("channel-limit", CHANNEL_LIMIT), ("axis-limit", AXIS_LIMIT))
+        chunk = min(rows, *(limit_on_device(device, rule, unknown) for rule, unknown in known))
         self._begins = range(0, rows, chunk)
         self._w, graphs = w, []
         for begin in self._begins:

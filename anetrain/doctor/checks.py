@@ -20,6 +20,7 @@ import numpy as np
 
 import anetrain.device
 from anetrain import cpu, raw
+from anetrain.bench.base import compare, relative_rms
 from anetrain.device import Device
 from anetrain.lower import Layout
 from anetrain.lower.check import with_weights
@@ -180,11 +181,8 @@ def _errors(found: Array, expected: Array) -> tuple[float | None, float | None]:
     """By the largest value and by the root mean square."""
     if not np.all(np.isfinite(found)):
         return None, None
-    difference, truth = found.astype(np.float64) - expected, expected.astype(np.float64)
-    return (
-        float(np.max(np.abs(difference)) / np.max(np.abs(truth))),
-        float(np.sqrt(np.mean(difference**2) / np.mean(truth**2))),
-    )
+    largest = compare(found, expected, allowed=0.0, against="the exact emulator").largest_error
+    return largest, relative_rms(found, expected)
 
 
 def _worst(errors: Iterable[float | None]) -> float | None:
