@@ -20,7 +20,6 @@ import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -236,23 +235,14 @@ def table_line(result: Result) -> str:
 TABLE_HEAD = f"{'':44}  {'ours':>9}  {'peer':>9}  {'by min':>7}  {'by med':>7}  {'floor':>10}"
 
 
-def commit() -> str:
-    """The commit that was measured, with a mark when files differ from it; empty outside a clone."""
-    run = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return run.stdout.strip() if run.returncode == 0 else ""
-
-
 def machine() -> dict[str, object]:
     import numpy as np
 
     from anetrain import cpu
+    from anetrain.results import this_machine
 
-    cpu_info = Path("/proc/cpuinfo")
-    names = [
-        line.split(":", 1)[1].strip() for line in cpu_info.read_text().splitlines() if line.startswith("model name")
-    ]
     return {
-        "cpu": names[0] if names else platform.processor(),
+        "cpu": this_machine().processor,
         "cpus": os.cpu_count(),
         "features": cpu.cpu_features(),
         "system": platform.platform(),
@@ -265,6 +255,8 @@ def machine() -> dict[str, object]:
 
 
 def write_json(path: Path, results: list[Result]) -> None:
+    from anetrain.results.machine import commit
+
     report = {
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
         "commit": commit(),

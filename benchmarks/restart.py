@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from anetrain import events  # noqa: E402
 from anetrain.model import PRESETS  # noqa: E402
-from benchmarks._harness import commit, duration, machine  # noqa: E402
+from anetrain.results.machine import commit  # noqa: E402
+from benchmarks._harness import duration, machine  # noqa: E402
 
 CONFIG = """
 model: {{preset: {preset}, vocab: {vocab}, seq: {seq}}}

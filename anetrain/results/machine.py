@@ -38,7 +38,7 @@ def provenance(command: str, *, seed: int, scale: str) -> Provenance:
         seed=seed,
         scale=scale,
         anetrain=device.version(),
-        commit=_commit(),
+        commit=commit(),
         python=platform.python_version(),
         numpy=np.__version__,
         blas=cpu.blas_name(),
@@ -54,7 +54,7 @@ def anonymous(text: str) -> str:
 
 
 @functools.cache
-def _commit() -> str:
+def commit() -> str:
     """Of the clone that this file is in, with a mark when files differ from it, or that it was installed from."""
     package = Path(__file__).resolve().parent.parent
     root, installed_from = package.parent, package / "COMMIT"
