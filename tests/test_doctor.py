@@ -134,6 +134,11 @@ def test_whatever_happens_is_an_answer() -> None:
     assert runner.renewed == len(all_questions()) - 2  # but for the first, and the one that was skipped
 
 
+def test_a_mistake_names_no_folder_of_this_machine() -> None:
+    outcome = Outcome("failed", reason=f"OSError: {Path.home()}/secret: no such file")
+    assert question("self-test").health(outcome).sentence == "failed: OSError: ~/secret: no such file"
+
+
 def question(name: str) -> Question:
     (found,) = (each for each in all_questions() if each.name == name)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from anetrain.isolate import Outcome
-from anetrain.results import Health
+from anetrain.results import Health, anonymous
 
 MODELS = ("stories110m", "qwen3-0.6b")
 LAYOUTS = ("stacked", "separate", "packed", "baked")
@@ -41,7 +41,7 @@ class Question:
             status, sentence = self.judge(outcome.value)
             observed = outcome.value
         else:
-            status, sentence, observed = self.failing, f"{outcome.status}: {outcome.reason}", {}
+            status, sentence, observed = self.failing, f"{outcome.status}: {anonymous(outcome.reason)}", {}
         return Health(
             name=self.name,
             question=self.question,
